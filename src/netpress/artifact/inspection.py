@@ -1,0 +1,93 @@
+"""What is in a file and what each part of it costs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netpress.artifact import container
+from netpress.artifact.reading import open_contents
+from netpress.artifact.table import DTYPES, StoredTensor
+
+_TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_PATTERNS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def bit_patterns(tensor: Tensor) -> Tensor:
+    """How often each bit pattern occurs.
+
+    Patterns, not values: that is what a lossless codec has to tell apart (0.0 from -0.0, one NaN from another).
+
+    Args:
+        tensor: Any shape and type.
+
+    Returns:
+        Counts, ``[distinct patterns]``, in no useful order.
+    """
+    patterns = tensor.detach().contiguous().reshape(-1).view(_PATTERNS[tensor.dtype.itemsize])  # [...] -> [numel]
+    return torch.unique(patterns, return_counts=True)[1]  # [distinct]
+
+
+def entropy_bits(counts: Tensor) -> float:
+    """Shannon's zero-order entropy, bits a symbol: the least an entropy coder of single values can reach.
+
+    Args:
+        counts: How often each symbol occurs, ``[symbols]``, all positive. None: 0 bits.
+    """
+    if counts.numel() == 0:
+        return 0.0
+    shares = counts.double() / counts.sum()
+    return max(0.0, float(-(shares * shares.log2()).sum()))
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Everything a file says, JSON-able.
+
+    Returns:
+        - ``format_version``, ``size_bytes``, ``sha256`` (of the whole file);
+        - ``section_bytes``: ``structure``, ``tensors``, ``checksum``, ``overhead``, which add up to ``size_bytes``;
+        - ``input_shape``, ``output_shape`` (without the batch dimension), ``preprocess``, ``task``, ``classes``,
+          ``metadata``;
+        - ``tensors``: a row each with ``name``, ``dtype``, ``shape``, ``codec``, ``size_bytes`` (its payload),
+          ``bits_per_weight``, ``entropy_bits`` (zero-order, bits a weight), ``density`` (share of values that are not
+          zero), ``distinct_values`` (by bit pattern). Of a tensor without values the shares are 0.
+
+    Raises:
+        ArtifactError: as for `read`.
+    """
+    contents = open_contents(path)
+    network = contents.network()
+    sections = {name: size for name, size in contents.sizes.items() if name != "total"}
+    return {
+        "format_version": container.VERSION,
+        "size_bytes": contents.sizes["total"],
+        "sha256": contents.sha256,
+        "section_bytes": sections,
+        "input_shape": list(network.input_shape),
+        "output_shape": list(network.output_shape),
+        "preprocess": contents.preprocess,
+        "task": contents.task,
+        "classes": list(contents.classes),
+        "metadata": contents.metadata,
+        "tensors": [_row(stored) for stored in contents.tensors],
+    }
+
+
+def _row(stored: StoredTensor) -> dict[str, Any]:
+    tensor = stored.decode()
+    counts = bit_patterns(tensor)
+    elements = max(1, stored.elements)
+    return {
+        "name": stored.name,
+        "dtype": _TYPE_NAMES[stored.dtype],
+        "shape": list(stored.shape),
+        "codec": stored.codec.name,
+        "size_bytes": len(stored.payload),
+        "bits_per_weight": 8 * len(stored.payload) / elements,
+        "entropy_bits": entropy_bits(counts),
+        "density": int(torch.count_nonzero(tensor)) / elements,
+        "distinct_values": counts.numel(),
+    }

@@ -1,0 +1,106 @@
+"""netpress compress"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from netpress.cli import options
+from netpress.cli.console import ERR, OUT, TerminalProgress, amount, judged, print_json, share, size, table
+
+
+def run(
+    net: options.NET,
+    data: options.DATA,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="A method's name (see `netpress methods`) or a recipe in YAML.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the .netpress file goes.")],
+    weights: options.WEIGHTS = None,
+    at: Annotated[str | None, typer.Option(help="Cut before this module (see the cuts in `netpress profile`).")] = None,
+    settings: options.SET = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget", "-b", help="params=30%, macs=50M, bytes=500kB or latency_ms=2; repeatable, all must hold."
+        ),
+    ] = None,
+    data_root: options.DATA_ROOT = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints. Default: OUT.work beside OUT; gone when done.")
+    ] = None,
+    print_recipe: Annotated[
+        bool, typer.Option("--print-recipe", help="Print the whole recipe as YAML and stop.")
+    ] = False,
+    device: options.DEVICE = "auto",
+    seed: options.SEED = 0,
+    quiet: options.QUIET = False,
+    as_json: options.JSON = False,
+) -> None:
+    """Make a network smaller, and write one file that is.
+
+    Without labels the recipe must not need them. A run that is killed and started again goes on.
+
+    Example: `netpress compress vgg16_bn -w cifar10_vgg16bn -d cifar10 -r ahosvd --at features.24 -b params=13% -o small.netpress`
+    """
+    from netpress.data import open_data
+    from netpress.pipeline import Budget, Recipe, compress, open_network
+
+    chosen = Recipe.read(recipe).with_settings(settings or [])
+    if print_recipe:
+        OUT.print(chosen.to_yaml(), markup=False, end="")
+        return
+    progress = TerminalProgress(quiet=quiet)
+    limits = Budget.parse(budget)
+    source = open_data(data, root=data_root, seed=seed, progress=progress)
+    opened = open_network(net, weights=weights, data=source, seed=seed)
+    if weights is None and not net.endswith(".netpress"):
+        ERR.print("[yellow]note[/]  no --weights: the network starts from its own initial values", highlight=False)
+    result = compress(
+        opened.network,
+        chosen,
+        source,
+        limits,
+        at=at,
+        preprocess=opened.preprocess,
+        seed=seed,
+        device=device,
+        progress=progress,
+        work_dir=work_dir or out.with_name(out.name + ".work"),
+        out=out,
+    )
+    document = result.as_dict()
+    if as_json:
+        print_json(document)
+    else:
+        _show(document, out)
+
+
+def _show(document: dict[str, Any], out: Path) -> None:
+    before, after = document["before"], document["after"]
+    costs = before["cost"], after["cost"]
+    rows: list[tuple[object, ...]] = [
+        (name, form(costs[0][key]), form(costs[1][key]), share(costs[1][key], costs[0][key]))
+        for name, key, form in (
+            ("parameters", "params", amount),
+            ("MACs", "macs", amount),
+            ("file", "size_bytes", size),
+        )
+    ]
+    timed = [c["latency_ms"] for c in costs]
+    if timed[0] and timed[1]:
+        medians = [t["median"] for t in timed]
+        rows.append(("latency, median", f"{medians[0]:.3g} ms", f"{medians[1]:.3g} ms", share(medians[1], medians[0])))
+    rows.append(("test", judged(before["quality"]), judged(after["quality"]), ""))
+    rows.append(("held out", "", judged(document["held_out"]), ""))
+    table(
+        f"{document['recipe']['name']}, seed {document['seed']}",
+        ("", "before", "after", "share"),
+        rows,
+        right=(1, 2, 3),
+    )
+    for warning in document["warnings"]:
+        OUT.print(f"[yellow]note[/]  {warning}")
+    OUT.print(f"written: {out} ({document['minutes']:.1f} min)")

@@ -1,0 +1,121 @@
+"""How one tensor becomes bytes: one codec a file, found by listing this folder.
+
+A codec is a module of this package. Its file name is its public name, and it defines
+
+- ``CODE``: its number in a file, 0 to 255, never reused;
+- ``accepts(tensor) -> bool``: whether it can store this tensor at all;
+- ``encode(tensor) -> bytes``: the payload;
+- ``decode(payload, dtype, shape) -> Tensor``: a new tensor on the CPU. The payload is not trusted: anything but what
+  ``encode`` could have written raises `FormatError`, before memory is taken for it.
+
+Every codec is lossless to the bit: NaN payloads and -0.0 come back as they were.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from torch import Tensor, dtype
+
+from netpress.errors import ConfigError, FormatError, UnknownNameError
+
+__all__ = ["AUTO", "Codec", "codec_by_code", "codec_by_name", "codecs", "encode"]
+
+AUTO = "auto"
+"""Stands for the codec that gives the fewest bytes, tensor by tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """One way to store a tensor; the fields are described above.
+
+    Raises:
+        ConfigError: ``code`` does not fit one byte.
+    """
+
+    name: str
+    code: int
+    accepts: Callable[[Tensor], bool]
+    encode: Callable[[Tensor], bytes]
+    decode: Callable[[memoryview, dtype, tuple[int, ...]], Tensor]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.code <= 255:
+            raise ConfigError(f"codec {self.name!r} has a CODE that is not one byte", got=self.code, allowed="0 to 255")
+
+
+@cache
+def codecs() -> tuple[Codec, ...]:
+    """All codecs of this folder, in the order of their numbers.
+
+    Raises:
+        ConfigError: two codecs claim one number.
+    """
+    found: dict[int, Codec] = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        codec = Codec(
+            name=entry.name, code=module.CODE, accepts=module.accepts, encode=module.encode, decode=module.decode
+        )
+        if codec.code in found:
+            raise ConfigError(
+                "two codecs claim one number",
+                got=f"{found[codec.code].name!r} and {codec.name!r}, both {codec.code}",
+                remedy="give the newer codec a CODE that no file has used",
+            )
+        found[codec.code] = codec
+    return tuple(found[code] for code in sorted(found))
+
+
+def codec_by_name(name: str) -> Codec:
+    """The codec of that name.
+
+    Raises:
+        UnknownNameError: no codec is called so.
+    """
+    known = {codec.name: codec for codec in codecs()}
+    if name not in known:
+        raise UnknownNameError("codec", name, [AUTO, *known])
+    return known[name]
+
+
+def codec_by_code(code: int) -> Codec:
+    """The codec that a file means by ``code``.
+
+    Raises:
+        FormatError: no codec has that number.
+    """
+    known = {codec.code: codec for codec in codecs()}
+    if code not in known:
+        raise FormatError("the file uses a codec that this netpress does not have", got=code, allowed=sorted(known))
+    return known[code]
+
+
+def encode(tensor: Tensor, codec: str = AUTO) -> tuple[Codec, bytes]:
+    """Stores one tensor.
+
+    Args:
+        tensor: Any shape, any device.
+        codec: A codec's name, or ``"auto"``: every codec that accepts the tensor is tried and the one with the fewest
+            actual bytes taken; of equals, the one with the lowest number.
+
+    Returns:
+        The codec that was used and the payload.
+
+    Raises:
+        UnknownNameError: no codec is called so.
+        ConfigError: the codec, or every codec, declines the tensor.
+    """
+    candidates = codecs() if codec == AUTO else (codec_by_name(codec),)
+    stored = [(candidate, candidate.encode(tensor)) for candidate in candidates if candidate.accepts(tensor)]
+    if not stored:
+        raise ConfigError(
+            f"no codec for this tensor: {codec!r} declines it",
+            got=f"{tensor.dtype}, shape {tuple(tensor.shape)}, {tensor.layout}",
+            remedy="store it as a dense tensor of one of the types that codecs/dense.py lists",
+        )
+    return min(stored, key=lambda pair: len(pair[1]))

@@ -1,0 +1,112 @@
+"""Numbers of one table row: means over seeds, and how numbers are written."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Metrics whose value is a share of right answers; shown in percent, lost in percentage points.
+SHARES = ("accuracy", "top1", "top5")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A mean over seeds. ``spread`` is the sample standard deviation (divisor n - 1), None for one value."""
+
+    mean: float
+    spread: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Statistic | None:
+        """The statistic of the values that are there; None when there are none.
+
+        >>> Statistic.of([1.0, None, 3.0])
+        Statistic(mean=2.0, spread=1.4142135623730951, count=2)
+        """
+        found = [float(v) for v in values if v is not None]
+        if not found:
+            return None
+        return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "spread": self.spread, "count": self.count}
+
+
+def quality_value(quality: Mapping[str, Any] | None) -> float | None:
+    """The value of a quality object: in percent for shares of right answers, else in the metric's own unit."""
+    if quality is None:
+        return None
+    if quality["metric"] not in SHARES:
+        return float(quality["value"])
+    if quality.get("correct") is not None and quality.get("count"):
+        return 100.0 * quality["correct"] / quality["count"]
+    return 100.0 * float(quality["value"])
+
+
+def median_ms(cost: Mapping[str, Any]) -> float | None:
+    """The measured median latency of a cost object, None when it was not timed."""
+    latency = cost.get("latency_ms")
+    return float(latency["median"]) if latency else None
+
+
+def integer(statistic: Statistic | None) -> str:
+    """``1,751,002``; several seeds that differ: ``1,751,002 ± 12``."""
+    return _written(statistic, lambda v: f"{v:,.0f}")
+
+
+def share(statistic: Statistic | None) -> str:
+    """A share of 1 in percent, two or three digits that count: ``11.9 %``."""
+    return _written(statistic, lambda v: f"{v * 100:.3g}", unit=" %")
+
+
+def percent(statistic: Statistic | None) -> str:
+    """``83.63 %``."""
+    return _written(statistic, lambda v: f"{v:.2f}", unit=" %")
+
+
+def hundredths(statistic: Statistic | None) -> str:
+    """``83.63``, where the unit stands elsewhere."""
+    return _written(statistic, lambda v: f"{v:.2f}")
+
+
+def signed(statistic: Statistic | None) -> str:
+    """``+3.88`` or ``-0.12``."""
+    return _written(statistic, lambda v: f"{v:+.2f}", spread=lambda v: f"{v:.2f}")
+
+
+def number(statistic: Statistic | None) -> str:
+    """Four digits that count."""
+    return _written(statistic, lambda v: f"{v:.4g}", spread=lambda v: f"{v:.2g}")
+
+
+def scaled(statistic: Statistic | None, unit: str) -> str:
+    """With a decimal prefix, from a factor of one for all of the cell: ``7.004 MB``, ``190.5 M``."""
+    if statistic is None:
+        return ""
+    step = min(max(int(math.log10(statistic.mean) // 3), 0), 4) if statistic.mean > 0 else 0
+    factor, prefix = 1000.0**step, ("", "k", "M", "G", "T")[step]
+    suffix = f" {prefix}{unit}".rstrip()
+    return _written(statistic, lambda v: f"{v / factor:.4g}", unit=suffix)
+
+
+def factor(statistic: Statistic | None) -> str:
+    """``1.84×``."""
+    return _written(statistic, lambda v: f"{v:.2f}", unit="×")
+
+
+def _written(
+    statistic: Statistic | None,
+    form: Callable[[float], str],
+    *,
+    spread: Callable[[float], str] | None = None,
+    unit: str = "",
+) -> str:
+    if statistic is None:
+        return ""
+    if not statistic.spread:
+        return form(statistic.mean) + unit
+    return f"{form(statistic.mean)} ± {(spread or form)(statistic.spread)}{unit}"

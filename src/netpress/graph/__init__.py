@@ -1,0 +1,22 @@
+"""Networks as straight-line programs: tracing, cutting, counting, and their document form."""
+
+from netpress.graph.count import Counts, LayerCount, count
+from netpress.graph.cuts import Cut, find_cut, legal_cuts, split
+from netpress.graph.network import GraphNetwork, Node
+from netpress.graph.trace import trace
+from netpress.graph.values import Batch, Ref
+
+__all__ = [
+    "Batch",
+    "Counts",
+    "Cut",
+    "GraphNetwork",
+    "LayerCount",
+    "Node",
+    "Ref",
+    "count",
+    "find_cut",
+    "legal_cuts",
+    "split",
+    "trace",
+]

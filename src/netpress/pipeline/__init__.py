@@ -1,0 +1,27 @@
+"""Recipe, budget, job, and ``compress()`` that runs them."""
+
+from netpress.pipeline.budget import Budget
+from netpress.pipeline.compress import Result, compress, pick_device
+from netpress.pipeline.inputs import Opened, open_network
+from netpress.pipeline.job import Job
+from netpress.pipeline.method import Method, find_method, method_name, method_names
+from netpress.pipeline.recipe import Recipe
+from netpress.pipeline.teachers import judge_file, plan_with, train_network
+
+__all__ = [
+    "Budget",
+    "Job",
+    "Method",
+    "Opened",
+    "Recipe",
+    "Result",
+    "compress",
+    "find_method",
+    "judge_file",
+    "method_name",
+    "method_names",
+    "open_network",
+    "pick_device",
+    "plan_with",
+    "train_network",
+]

@@ -1,0 +1,317 @@
+"""compress(): network, recipe, data and budget in; a smaller network and what was measured out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netpress import artifact
+from netpress.data import Data, Preprocess, Split, check_data, open_data
+from netpress.errors import ConfigError, DataError, WeightsError
+from netpress.graph import GraphNetwork, count, trace
+from netpress.measure import Cost, Quality, cost, quality, time_one
+from netpress.measure import latency as measure_latency
+from netpress.pipeline.budget import FILE_OVERHEAD_BYTES, Budget, check
+from netpress.pipeline.job import Job
+from netpress.pipeline.method import Method, method_name
+from netpress.pipeline.recipe import Recipe
+from netpress.progress import Progress, SilentProgress
+from netpress.training import CrossEntropy, MeanSquaredError, Objective, TrainingRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came out of one compression.
+
+    Attributes:
+        network: The smaller network, in eval mode: an ordinary module that needs nothing of what made it.
+        before: Cost of the original.
+        after: Cost of the smaller network; ``size_bytes`` is the size of its file.
+        quality_before: Of the original on the test split; None where the data has no labels.
+        quality_after: Of the smaller network on the same images.
+        held_out: Of the smaller network on the held-out part of the training images: what may be selected by.
+        training: Of the whole network; None when nothing was trained.
+        warnings: What the user should know, such as a step that brought no speed.
+    """
+
+    network: GraphNetwork
+    recipe: Recipe
+    budget: Budget
+    seed: int
+    input_shape: tuple[int, ...]
+    preprocess: Preprocess
+    task: str
+    classes: tuple[str, ...]
+    before: Cost
+    after: Cost
+    quality_before: Quality | None
+    quality_after: Quality | None
+    held_out: Quality | None
+    training: TrainingRecord | None
+    minutes: float
+    warnings: tuple[str, ...] = ()
+    file: Path | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of this result: ``before``, ``after``, ``recipe``, ``training``, ``warnings``."""
+
+        def side(counted: Cost, judged: Quality | None) -> dict[str, Any]:
+            return {"cost": counted.as_dict(), "quality": None if judged is None else judged.as_dict()}
+
+        return {
+            "before": side(self.before, self.quality_before),
+            "after": side(self.after, self.quality_after),
+            "held_out": None if self.held_out is None else self.held_out.as_dict(),
+            "recipe": self.recipe.as_dict(),
+            "budget": str(self.budget) or None,
+            "seed": self.seed,
+            "training": None if self.training is None else self.training.as_dict(),
+            "minutes": self.minutes,
+            "warnings": list(self.warnings),
+            "file": None if self.file is None else str(self.file),
+            **self.source,
+        }
+
+    def save(self, path: str | Path) -> int:
+        """Writes the ``.netpress`` file; its size in bytes."""
+        metadata = {"recipe": self.recipe.name, "seed": self.seed}
+        if self.budget:
+            metadata["budget"] = str(self.budget)
+        return artifact.save(
+            path,
+            self.network,
+            input_shape=self.input_shape,
+            preprocess=self.preprocess.as_dict(),
+            task=self.task,
+            classes=self.classes,
+            metadata=metadata,
+        )
+
+
+def compress(
+    network: nn.Module,
+    recipe: str | Path | Mapping[str, Any] | Method | Recipe,
+    data: str | Data,
+    budget: str | Budget | None = None,
+    *,
+    at: str | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    work_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    latency: bool = True,
+    quality_before: Quality | None = None,
+) -> Result:
+    """Makes a smaller network out of a trained one.
+
+    Everything that can be checked is checked before anything is trained. The network given is not changed, not by one bit.
+
+    Args:
+        network: Any module that maps one tensor (N, ...) to one tensor (N, outputs).
+        recipe: A method, its name, a recipe, a recipe's mapping or its YAML file.
+        data: A ``Data`` or its spec, such as ``"digits"`` or ``"npz:FILE"``.
+        budget: What must hold at the end, such as ``"params=13%"``.
+        at: Where to cut, for methods that cut.
+        preprocess: From stored images to the network's input; the data's own by default.
+        seed: Of everything random.
+        device: Where training and evaluation run.
+        progress: Where progress is shown; silent by default.
+        work_dir: Folder of checkpoints: a run that is killed and started again with the same arguments goes on. Temporary by default.
+        out: Where to write the ``.netpress`` file; without it the file is written to a temporary place and only measured.
+        latency: Whether to time the original and the smaller network side by side.
+        quality_before: The original's quality on this test split, when it is known already.
+
+    Raises:
+        ConfigError, DataError, WeightsError, GraphError, BudgetError: Each before any training starts, except for bounds that
+            only a measurement can decide (bytes, latency_ms).
+    """
+    began = time.monotonic()
+    progress = progress or SilentProgress()
+    recipe, budget = Recipe.read(recipe), Budget.parse(budget)
+    data = open_data(data, seed=seed, progress=progress) if isinstance(data, str) else data
+    check_data(data)
+    device = pick_device(device)
+    preprocess = preprocess or data.preprocess
+    check_finite(network)
+    fit, held = data.train.hold_out(recipe.hold_out, seed=0)
+    example = preprocess(fit.images[torch.arange(2).numpy()], torch.device("cpu"))
+    torch.manual_seed(seed)
+    teacher = trace(network, example).eval()
+    outputs = _outputs(teacher, data)
+    counts = count(teacher)
+    original: dict[str, float] = {
+        "params": counts.params,
+        "macs": counts.macs,
+        "bytes": counts.params * 4 + FILE_OVERHEAD_BYTES,
+    }
+    with _scratch(work_dir) as scratch:
+        wants_latency = any(limit.metric == "latency_ms" for limit in budget.limits)
+        if wants_latency:
+            original["latency_ms"] = time_one(teacher, teacher.input_shape).median
+        job = Job(
+            teacher=teacher.to(device),
+            fit=fit,
+            held_out=held,
+            preprocess=preprocess,
+            task=data.task,
+            outputs=outputs,
+            bounds=budget.bounds(original),
+            cut=at,
+            device=device,
+            seed=seed,
+            progress=progress,
+            scratch=scratch,
+        )
+        student = _restructured(teacher, recipe, job, example)
+        record = _trained(student, recipe, job)
+        student, teacher = student.to("cpu").eval(), teacher.to("cpu")
+        result = Result(
+            network=student,
+            recipe=recipe,
+            budget=budget,
+            seed=seed,
+            input_shape=teacher.input_shape,
+            preprocess=preprocess,
+            task=data.task,
+            classes=data.classes,
+            before=cost(
+                teacher, size_bytes=artifact.size(teacher, preprocess=preprocess.as_dict(), classes=data.classes)
+            ),
+            after=cost(student),
+            quality_before=quality_before or _judged(teacher, data.test, "test", job),
+            quality_after=_judged(student, data.test, "test", job),
+            held_out=_judged(student, held, "held_out", job),
+            training=record,
+            minutes=0.0,
+        )
+        target = Path(out) if out is not None else scratch / "result.netpress"
+        result = _weighed(result, teacher, target, latency=latency or wants_latency)
+        values = {"bytes": result.after.size_bytes, "latency_ms": (result.after.latency_ms or {}).get("median")}
+        check(
+            job.bounds,
+            {metric: value for metric, value in values.items() if value is not None},
+            remedy="allow more, or cut earlier",
+        )
+    return dataclasses.replace(
+        result, minutes=(time.monotonic() - began) / 60, file=Path(out) if out is not None else None
+    )
+
+
+def _restructured(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Tensor) -> GraphNetwork:
+    """All methods in order, each on a plain traced network; the counted bounds are checked before any training of the whole."""
+    student = trace(copy.deepcopy(teacher).to("cpu"), example)
+    for index, method in enumerate(recipe.methods, start=1):
+        job.progress.say(f"{method_name(method)} ({index} of {len(recipe.methods)})")
+        frozen = method.apply(student.to(job.device), job).to("cpu")
+        student = trace(frozen, example)
+    counted = count(student)
+    check(
+        job.bounds,
+        {"params": counted.params, "macs": counted.macs},
+        remedy="allow more, or use a method that can shrink further; the whole network was not trained yet",
+    )
+    return student.to(job.device)
+
+
+def _trained(student: GraphNetwork, recipe: Recipe, job: Job) -> TrainingRecord | None:
+    """The recipe's training of the whole network, in place."""
+    if recipe.training.epochs == 0:
+        return None
+    plain: Objective = CrossEntropy() if job.task == "classification" else MeanSquaredError()
+    objective = plain if recipe.distill is None else recipe.distill.objective(job.teacher)
+    plan = recipe.training
+    stream = job.stream(batch_size=plan.batch_size, shuffle=True, augment=plan.augment)
+    return job.trainer("training").fit(student, stream, plan, objective)
+
+
+def _judged(network: GraphNetwork, split: Split, name: str, job: Job) -> Quality | None:
+    if split.labels is None:
+        return None
+    network.to(job.device)
+    judged = quality(
+        network, split, job.preprocess, task=job.task, device=job.device, split_name=name, progress=job.progress
+    )
+    network.to("cpu")
+    return judged
+
+
+def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bool) -> Result:
+    """The result with what only its file and a clock can tell: bytes on disk, and latencies from one interleaved run."""
+    after = dataclasses.replace(result.after, size_bytes=result.save(target))
+    before, warnings = result.before, list(result.warnings)
+    if latency:
+        timed = measure_latency({"before": teacher, "after": result.network}, result.input_shape)
+        before = dataclasses.replace(before, latency_ms=timed["before"].as_dict())
+        after = dataclasses.replace(after, latency_ms=timed["after"].as_dict())
+        ratio = timed["after"].median / timed["before"].median
+        if ratio > 0.95:
+            warnings.append(f"no speed gained here: the smaller network takes {ratio:.2f} x the original's time")
+    if before.size_bytes is not None and after.size_bytes is not None and after.size_bytes >= before.size_bytes:
+        warnings.append("the file did not get smaller")
+    return dataclasses.replace(result, before=before, after=after, warnings=tuple(warnings))
+
+
+def _outputs(teacher: GraphNetwork, data: Data) -> int:
+    """Width of the output, checked against the data's classes."""
+    width = teacher.output_shape[-1] if teacher.output_shape else 0
+    if len(teacher.output_shape) != 1:
+        raise ConfigError(
+            "the network's output has the wrong shape", got=("N", *teacher.output_shape), allowed="(N, outputs)"
+        )
+    if data.task == "classification" and len(data.classes) > width:
+        raise DataError(
+            f"the data {data.name!r} has more classes than the network has outputs",
+            got=f"{len(data.classes)} classes, {width} outputs",
+            remedy="use the data the network was trained for, or train it for these",
+        )
+    return width
+
+
+def check_finite(network: nn.Module) -> None:
+    """Raises WeightsError when a parameter or buffer holds NaN or infinity."""
+    bad = [name for name, t in network.state_dict().items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if bad:
+        shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        raise WeightsError(
+            "the network's weights are not finite", got=shown, remedy="train again or load other weights"
+        )
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device of a name; ``auto`` takes CUDA where there is one."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError("unknown device", got=repr(device), allowed="auto, cpu, cuda, cuda:N, mps") from error
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is available", got=str(picked), allowed="cpu", remedy="--device cpu, or auto")
+    return picked
+
+
+@contextlib.contextmanager
+def _scratch(work_dir: str | Path | None) -> Iterator[Path]:
+    """A folder for checkpoints: the user's, cleared after success only, or a temporary one."""
+    if work_dir is None:
+        with tempfile.TemporaryDirectory(prefix="netpress-") as folder:
+            yield Path(folder)
+        return
+    folder = Path(work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)

@@ -1,0 +1,206 @@
+"""What flows over a cut, computed once, and the input-output map that is fitted to it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from netpress.errors import CutError
+from netpress.graph import Cut, GraphNetwork, count
+from netpress.layers import FNN, HermiteMap, LinearProjection
+from netpress.maths import HermiteFit, StreamingMoments, Subspace, ranks_by_energy
+from netpress.pipeline.job import Job
+from netpress.pipeline.ranks import Ranks, flat_path, largest_that_fits
+from netpress.training import Distillation, FeatureStore, MeanSquaredError, Objective, TrainingPlan
+
+if TYPE_CHECKING:
+    from netpress.pipeline.reduction import Reduction
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Objective of an autoencoder: mean squared error between what goes in and what comes out."""
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Any) -> dict[str, Tensor]:
+        output = network(x)
+        return {"loss": functional.mse_loss(output, x), "output": output}
+
+
+class Features:
+    """What flows over a cut, computed once: features, the original's answers and the labels, on disk in one order.
+
+    A context manager; its files are gone afterwards. Memory does not grow with the number of images.
+    """
+
+    def __init__(self, method: Reduction, cut: Cut, before: GraphNetwork, after: GraphNetwork, job: Job) -> None:
+        self.method, self.cut, self.before, self.after, self.job = method, cut, before, after, job
+        self.shape = tuple(cut.shape)
+        counts = count(before)
+        self.counted_before = (counts.params, counts.macs)
+        self._store: FeatureStore | None = None
+
+    def __enter__(self) -> Features:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def store(self) -> FeatureStore:
+        """The stored features; computed when first asked for."""
+        if self._store is None:
+            self._store = FeatureStore.collect(
+                self.before,
+                self.job.stream(batch_size=256),
+                teacher=self.after,
+                folder=self.job.scratch,
+                progress=self.job.progress,
+            )
+        return self._store
+
+    def choose_ranks(self, path: Sequence[Ranks], default: Ranks) -> Ranks:
+        """Given ranks when the user fixed them, else the largest of ``path`` within the budget, else ``default``.
+
+        Raises:
+            BudgetError: The given ranks, or the smallest possible, are above the budget.
+        """
+        given = self.method.given_ranks(self.shape)
+        if not any(metric in self.job.bounds for metric in ("params", "macs", "bytes")):
+            return default if given is None else given
+        candidates = path if given is None else [given]
+        return largest_that_fits(
+            candidates, self._after_cut, self.shape, before=self.counted_before, bounds=self.job.bounds
+        )
+
+    def _after_cut(self, ranks: Ranks) -> nn.Module:
+        with torch.device("meta"):
+            layer = self.method.build(self.shape, ranks)
+            return nn.Sequential(layer, self._new_map(layer))
+
+    def _new_map(self, layer: nn.Module) -> nn.Module:
+        if self.method.map == "fnn":
+            return FNN(layer.out_features, self.method.hidden, self.job.outputs)
+        if self.method.map == "pce":
+            return HermiteMap(layer.out_features, self.method.degree, self.job.outputs)
+        return nn.Sequential(OrderedDict(lift=layer.lift(), tail=copy.deepcopy(self.after)))
+
+    def fit_projection(self, subspace: Subspace, energy: float) -> tuple[nn.Module, Ranks]:
+        """The projection on the leading directions of a subspace: as many as asked for, as the budget allows, or as keep
+        ``energy``."""
+        spectrum = subspace.spectrum()
+        ranks = self.choose_ranks(flat_path(len(spectrum)), ranks_by_energy([spectrum], energy))
+        layer = LinearProjection(self.shape, ranks[0])
+        layer.set_basis(subspace.basis(ranks[0]))
+        return layer, ranks
+
+    def map_shape(self, method: str) -> tuple[int, int, int]:
+        """The feature shape, for methods that need maps.
+
+        Raises:
+            CutError: The features at this cut are no maps.
+        """
+        if len(self.shape) != 3:
+            raise CutError(
+                f"{method} needs feature maps (C, H, W) at the cut",
+                got=f"{self.shape} before {self.cut.name!r}",
+                remedy="cut earlier, or use ahosvd or pod",
+            )
+        return self.shape[0], self.shape[1], self.shape[2]
+
+    def batches(self) -> Iterator[Tensor]:
+        """The features in order, (N, *shape) a batch; the first pass computes and stores them."""
+        yield from (x for x, _ in self.store.stream(batch_size=256).batches(0))
+
+    def gradients(self) -> Iterator[Tensor]:
+        """Gradients of each sample's loss by its features, (N, *shape) a batch, in order.
+
+        The loss is the cross-entropy against the label (against the original's own answer where there is none), or half the
+        squared output for regression.
+        """
+        tail = copy.deepcopy(self.after).eval().requires_grad_(False)
+        for x, labels in self.store.stream(batch_size=256).batches(0):
+            features = x.detach().requires_grad_(True)  # (N, *shape)
+            output = tail(features)  # (N, outputs)
+            if self.job.task == "classification":
+                target = output.argmax(1) if labels is None else labels  # (N,)
+                loss = functional.cross_entropy(output, target, reduction="sum")
+            else:
+                loss = output.square().sum() / 2
+            yield torch.autograd.grad(loss, features)[0]
+
+    def fit_reconstruction(self, autoencoder: nn.Module, epochs: int) -> None:
+        """Trains an autoencoder of the features, in place, by mean squared error."""
+        stream = self.store.stream(batch_size=256, shuffle=True, seed=self.job.seed)
+        self.job.trainer("reconstruction").fit(
+            autoencoder, stream, self._plan(epochs), Reconstruct(), label="reconstruct features"
+        )
+
+    def fit_map(self, layer: nn.Module) -> nn.Module:
+        """The fitted input-output map behind ``layer``; trains a learned layer with it."""
+        method, job = self.method, self.job
+        mapping = self._new_map(layer).to(job.device)
+        if method.map == "pce":
+            if method.learned:
+                # Polynomials are fitted to features that are there: a linear head teaches the layer which to make.
+                self._train(layer, nn.Linear(layer.out_features, job.outputs).to(job.device), "warm-up")
+            moments = self._moments(layer)
+            mean, std = moments.mean(), moments.std()
+            fit = HermiteFit(layer.out_features, method.degree, job.outputs, mean=mean, std=std)
+            for reduced, answers in self._reduced(layer, targets="outputs"):
+                fit.update(reduced, answers)
+            mapping.set_fit(fit.solve(), mean, std)
+            return mapping
+        if method.map == "fnn" and not method.learned:
+            moments = self._moments(layer)
+            mapping.fold_normalisation(moments.mean(), moments.std())
+        if method.map == "tail":
+            if method.learned:
+                self.fit_reconstruction(nn.Sequential(layer, mapping.lift), method.map_epochs)
+            return mapping
+        self._train(layer, mapping, "map")
+        return mapping
+
+    def _moments(self, layer: nn.Module) -> StreamingMoments:
+        moments = StreamingMoments(layer.out_features)
+        for reduced, _ in self._reduced(layer):
+            moments.update(reduced)
+        return moments
+
+    def _reduced(self, layer: nn.Module, targets: str = "labels") -> Iterator[tuple[Tensor, Any]]:
+        layer.eval()
+        for x, y in self.store.stream(batch_size=256, targets=targets).batches(0):
+            with torch.no_grad():
+                yield layer(x), y  # (N, out_features)
+
+    def _train(self, layer: nn.Module, mapping: nn.Module, label: str) -> None:
+        """Trains the map on the stored features, and the layer with it when it is a learned one."""
+        settings = Distillation(alpha=1.0 if self.job.fit.labels is None else 0.5, temperature=2.0)
+        classify = self.job.task == "classification"
+        objective: Objective = settings.stored() if classify else MeanSquaredError()
+        plan = self._plan(self.method.map_epochs)
+        if not self.method.learned:
+            plan = dataclasses.replace(plan, lr_scale={"reduction": 0.0})
+        stream = self.store.stream(
+            batch_size=plan.batch_size, shuffle=True, seed=self.job.seed, targets="both" if classify else "outputs"
+        )
+        joined = nn.Sequential(OrderedDict(reduction=layer, map=mapping))
+        self.job.trainer(label).fit(joined, stream, plan, objective, label=f"fit {label}")
+
+    def _plan(self, epochs: int) -> TrainingPlan:
+        return TrainingPlan(
+            epochs=epochs,
+            batch_size=256,
+            optimizer="adamw",
+            lr=self.method.map_lr,
+            weight_decay=1e-2,
+            schedule="one_cycle",
+        )

@@ -1,0 +1,39 @@
+"""The one training loop, what it minimises, and features that are computed once."""
+
+from netpress.training.features import FeatureStore, FeatureStream, stream_features
+from netpress.training.loop import Hook, Stream, Trainer
+from netpress.training.objectives import (
+    CrossEntropy,
+    Distill,
+    Distillation,
+    DistillStored,
+    MatchOutput,
+    MeanSquaredError,
+    Objective,
+    Reconstruction,
+    distillation_loss,
+)
+from netpress.training.plan import TrainingPlan, published_plan, schedule_factor
+from netpress.training.record import TrainingRecord
+
+__all__ = [
+    "CrossEntropy",
+    "Distill",
+    "DistillStored",
+    "Distillation",
+    "FeatureStore",
+    "FeatureStream",
+    "Hook",
+    "MatchOutput",
+    "MeanSquaredError",
+    "Objective",
+    "Reconstruction",
+    "Stream",
+    "Trainer",
+    "TrainingPlan",
+    "TrainingRecord",
+    "distillation_loss",
+    "published_plan",
+    "schedule_factor",
+    "stream_features",
+]

@@ -1,0 +1,24 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("NETPRESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and pretrained weights that lies beside the checkout (see docs/contributing.md)."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder of shared data at {SHARED}; set NETPRESS_SHARED")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
