@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import resource
 import struct
@@ -72,7 +73,7 @@ def sealed(structure: bytes, payloads: bytes) -> bytes:
 def resealed(data: bytes) -> bytes:
     """The same bytes with the checksum an attacker would put there."""
     body = bytearray(data[:-CHECKSUM_BYTES])
-    return bytes(body) + __import__("hashlib").sha256(body).digest()
+    return bytes(body) + hashlib.sha256(body).digest()
 
 
 def with_bytes(position: int, new: bytes) -> Callable[[bytes], bytes]:
@@ -131,8 +132,7 @@ def without_first_tensor(data: bytes) -> bytes:
 
 
 def padding_not_zero(data: bytes) -> bytes:
-    structure, payloads = container.unseal(data)
-    assert HEADER_BYTES == 44
+    assert HEADER_BYTES == 44  # and 48 is the next multiple of 8
     return with_bytes(45, b"\1")(data)
 
 
@@ -225,9 +225,7 @@ def test_the_document_lists_these_attacks() -> None:
 
 
 @pytest.mark.parametrize(("attack", "is_sealed", "verdict"), listed(), ids=[attack for attack, _, _ in listed()])
-def test_verdict(
-    attack: str, is_sealed: bool, verdict: type[ArtifactError], whole: bytes, tmp_path: Path
-) -> None:
+def test_verdict(attack: str, is_sealed: bool, verdict: type[ArtifactError], whole: bytes, tmp_path: Path) -> None:
     data = ATTACKS[attack](whole)
     assert data != whole
     path = tmp_path / "attack.netpress"
@@ -262,11 +260,9 @@ def test_every_shorter_file_is_truncated(whole: bytes, tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- chance, sealed
 
-ODD = st.sampled_from(
-    [None, True, -1, 0, 1, 2, 3, 7, 64, 4095, 2**31 - 1, 2**31, 2**62, 2**63 - 1, -(2**63), 0.5, -0.0, 1e308]
-    + ["", "x", "inf", "nan", "N", "-3N", "...", "conv", "conv.weight", "__class__", "float32", "Linear", "add", "0" * 300]
-    + [[], {}, [0], [1, 1], [[1]], {"r": 1}, [None, None, 1]]
-)
+NUMBERS = (-(2**63), -1, 0, 1, 2, 3, 7, 64, 4095, 2**31 - 1, 2**31, 2**62, 2**63 - 1, 0.5, -0.0, 1e308)
+TEXTS = ("", "x", "inf", "nan", "N", "-3N", "...", "conv", "conv.weight", "__class__", "float32", "Linear", "0" * 300)
+ODD = st.sampled_from([None, True, *NUMBERS, *TEXTS, [], {}, [0], [1, 1], [[1]], {"r": 1}, [None, None, 1]])
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -330,18 +326,14 @@ def test_mutated_documents(
 
 @given(position=st.integers(0, 10**6), new=st.binary(min_size=1, max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_mutated_bytes(
-    whole: bytes, tmp_path_factory: pytest.TempPathFactory, position: int, new: bytes
-) -> None:
+def test_mutated_bytes(whole: bytes, tmp_path_factory: pytest.TempPathFactory, position: int, new: bytes) -> None:
     data = with_bytes(position % (len(whole) - CHECKSUM_BYTES - len(new)), new)(whole)
     judge(resealed(data), tmp_path_factory.getbasetemp() / "mutated.netpress")
 
 
 @given(position=st.integers(0, 10**6), new=st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_mutated_text(
-    whole: bytes, tmp_path_factory: pytest.TempPathFactory, position: int, new: str
-) -> None:
+def test_mutated_text(whole: bytes, tmp_path_factory: pytest.TempPathFactory, position: int, new: str) -> None:
     def change(text: str) -> str:
         start = position % len(text)
         return text[:start] + new + text[start + len(new) :]

@@ -119,7 +119,7 @@ def test_a_result_that_is_no_json_leaves_the_row_running(tmp_path: Path) -> None
 
 def test_files_that_are_no_ledger_are_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"this is no database, but long enough to be looked at" * 20)
-    with pytest.raises(ConfigError, match="ledger.sqlite is no ledger"):
+    with pytest.raises(ConfigError, match=r"ledger\.sqlite is no ledger"):
         Ledger(tmp_path)
     assert list((tmp_path / "owners").iterdir()) == []
 

@@ -46,6 +46,13 @@ def test_what_the_arrays_are_decides_task_and_preprocessing() -> None:
     assert len(floats.test) == 0
 
 
+def test_arrays_of_other_names_are_not_read_from_a_file_and_refused_from_code(tmp_path) -> None:
+    np.savez(tmp_path / "d.npz", x_train=X, y_train=Y, x_test=X, y_test=Y, rows=np.array([{}], dtype=object))
+    assert len(open_data(f"npz:{tmp_path / 'd.npz'}").train) == 10
+    with pytest.raises(DataError, match="unknown arrays; got: rows; allowed: x_train"):
+        data_of({"x_train": X, "rows": Y}, "code")
+
+
 def test_labels_may_be_left_out(tmp_path) -> None:
     np.savez(tmp_path / "d.npz", x_train=X, x_test=X)
     data = open_data(f"npz:{tmp_path / 'd.npz'}")
@@ -64,7 +71,8 @@ def test_pickled_arrays_are_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"x": X}, "unknown arrays; got: x; allowed: x_train, y_train, x_test, y_test, classes"),
+        ({"x": X}, "there is no x_train; got: nothing; allowed: x_train"),
+        ({"x_train": X, "Y_train": Y, "x_test": X}, "misspelled arrays; got: Y_train; allowed: x_train, y_train"),
         ({"x_test": X}, "there is no x_train; got: x_test"),
         ({"x_train": X, "y_train": Y[:9], "x_test": X}, "train: not one label an image; got: 10 images, 9 labels"),
         ({"x_train": X, "y_train": Y - 1, "x_test": X}, "labels out of range; got: label -1"),
@@ -85,7 +93,7 @@ def test_bad_npz(tmp_path, arrays: dict, text: str) -> None:
 
 
 def test_files_that_are_no_npz(tmp_path) -> None:
-    with pytest.raises(DataError, match="there is no such data file; got: .*absent.npz"):
+    with pytest.raises(DataError, match=r"there is no such data file; got: .*absent\.npz"):
         open_data(f"npz:{tmp_path / 'absent.npz'}")
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match=r"cannot read .*text\.npz"):
@@ -165,8 +173,8 @@ def test_bad_callables(source, name: str, error: type, text: str) -> None:
 
 
 def test_python_files_that_do_not_work(tmp_path) -> None:
-    with pytest.raises(DataError, match="there is no such Python file; got: .*absent.py"):
+    with pytest.raises(DataError, match=r"there is no such Python file; got: .*absent\.py"):
         open_data(f"{tmp_path / 'absent.py'}:load")
     (tmp_path / "broken.py").write_text("def load(:\n")
-    with pytest.raises(DataError, match="broken.py failed; got: SyntaxError"):
+    with pytest.raises(DataError, match=r"broken\.py failed; got: SyntaxError"):
         open_data(f"{tmp_path / 'broken.py'}:load")

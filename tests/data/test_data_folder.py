@@ -93,8 +93,9 @@ def test_grey_images(tmp_path) -> None:
         for k in range(3):
             paint(tmp_path / name / f"{k}.pgm", value, mode="L")
     data = open_data(f"folder:{tmp_path}?channels=1")
-    assert data.train.images[:].reshape(4, -1)[:, 0].tolist() == [10, 10, 200, 200]
-    assert tuple(data.preprocess(data.train.images[:]).shape) == (4, 1, 5, 6)
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 1]
+    assert data.train.images[:].reshape(5, -1)[:, 0].tolist() == [10, 10, 200, 200, 200]
+    assert tuple(data.preprocess(data.train.images[:]).shape) == (5, 1, 5, 6)
     assert open_data(f"folder:{tmp_path}").train.images.shape[3] == 3
     with pytest.raises(DataError, match=r"got: 2; allowed: 1 \(grey\) or 3"):
         open_data(f"folder:{tmp_path}?channels=2")
@@ -140,7 +141,7 @@ def test_bad_folders(by_class, tmp_path_factory) -> None:
         open_data(f"folder:{by_class / 'absent'}")
     empty = tmp_path_factory.mktemp("empty")
     (empty / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="there are no images in .*; allowed: files ending in .png"):
+    with pytest.raises(DataError, match=r"there are no images in .*; allowed: files ending in \.png"):
         open_data(f"folder:{empty}")
     with pytest.raises(DataError, match="training labels are all of one class"):
         open_data(f"folder:{by_class}?train=train[:10]")

@@ -46,7 +46,7 @@ def test_selections_choose_as_python_does(part: str, start: int | None, stop: in
     if expected:
         assert list(selection.rows(50)) == expected
     else:
-        with pytest.raises(DataError, match="is empty; allowed: .* has 50 rows"):
+        with pytest.raises(DataError, match=r"is empty; allowed: .* has 50 rows"):
             selection.rows(50)
 
 

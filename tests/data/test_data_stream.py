@@ -20,7 +20,7 @@ IDENTITY = Preprocess()
 
 
 def ramp(count: int = 50, size: int = 16, channels: int = 3) -> Split:
-    """Images that carry their number in every pixel (so crops keep it), plus a gradient that flips and crops disturb."""
+    """Images that carry their number in every pixel (so crops keep it), plus noise that flips and crops disturb."""
     images = np.random.default_rng(0).integers(0, 4, (count, size, size, channels), dtype=np.uint8)
     images += (np.arange(count, dtype=np.uint8) * 4)[:, None, None, None]
     return Split(images, np.arange(count) % 7)
@@ -67,7 +67,7 @@ def test_seeds_and_epochs_differ_and_global_random_state_does_not_matter() -> No
 
     reference = first(1, 0)
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)
     assert torch.equal(reference, first(1, 0))
     assert not torch.equal(reference, first(2, 0))
     assert not torch.equal(reference, first(1, 1))
@@ -215,6 +215,18 @@ def test_batches_that_do_not_exist(epoch: int, start: int) -> None:
 def test_a_label_short_is_an_error() -> None:
     with pytest.raises(DataError, match="not one label an image; got: 10 images, 9 labels"):
         next(iter(stream(Split(ramp(10).images, np.arange(9))).batches(0)))
+
+
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_images_that_are_kept_on_the_device_give_the_same_batches(augment: str, monkeypatch) -> None:
+    elsewhere = list(stream(ramp(), augment=augment).batches(0, 2))
+    monkeypatch.setattr(ImageStream, "_fits_on_device", lambda self: True)
+    resident = stream(ramp(), augment=augment)
+    for (x, y), (again_x, again_y) in zip(elsewhere, resident.batches(0, 2), strict=True):
+        assert torch.equal(x, again_x)
+        assert torch.equal(y, again_y)
+    assert resident._resident is not None
+    np.testing.assert_array_equal(resident._resident.numpy(), resident.split.images)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

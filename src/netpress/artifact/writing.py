@@ -101,8 +101,8 @@ def _traced(network: nn.Module, input_shape: tuple[int, ...]) -> GraphNetwork:
         return network
     # Random, not zeros: zeros go through many wrong graphs unnoticed. A generator of its own leaves the global seed.
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))  # [2, *input_shape]
-    first = next(network.parameters(), None)
-    return trace(network, example if first is None else example.to(first.device))
+    first = next(network.parameters(), example)
+    return trace(network, example.to(first.device, first.dtype if first.is_floating_point() else example.dtype))
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], allow_nonfinite: bool) -> None:

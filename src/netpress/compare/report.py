@@ -81,7 +81,7 @@ def report_html(results: Results, title: str | None = None) -> str:
     table = table_rows(results.rows)
     series = {name: i for i, name in enumerate(dict.fromkeys(row.recipe for row in table))}
     started = sorted(row["started"] for row in results.rows if row["started"])
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         title=title or results.title,
         version=__version__,
         date=started[-1][:10] if started else None,
@@ -95,6 +95,7 @@ def report_html(results: Results, title: str | None = None) -> str:
         environments=environments(results.rows),
         several_stages=len({row.stage for row in table}) > 1,
     )
+    return page.lstrip()  # a doctype after blank lines is one still, but a page begins with it
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -85,11 +85,12 @@ def read_jsonl(file: str | Path) -> list[dict[str, Any]]:
     file = Path(file)
     try:
         # Not splitlines(): it also splits at characters that JSON leaves as they are, such as U+2028.
-        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        written = file.read_text(encoding="utf-8")
+        lines = written.removesuffix("\n").split("\n") if written else []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the ledger cannot be read", got=str(file), allowed="a file ledger.jsonl") from error
     rows = []
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except ValueError as error:

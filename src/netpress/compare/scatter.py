@@ -53,6 +53,14 @@ class Tick:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The line through the points of one series, by size; ``path`` is SVG's."""
+
+    colour: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plot:
     """All that is drawn; lengths in the plot's own units, y downward.
 
@@ -61,6 +69,7 @@ class Plot:
     """
 
     marks: tuple[Mark, ...]
+    curves: tuple[Curve, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     level: float | None
@@ -104,7 +113,9 @@ def scatter(points: Sequence[Point], *, x_text: Callable[[float], str]) -> Plot:
         return round(HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM), 2)
 
     places = [(to_x(p.x), to_y(p.y)) for p in points]
-    labels = place_labels(places, [p.label for p in points])
+    # A series of several points is named once, at its largest.
+    largest = {p.series: p.x for p in sorted(points, key=lambda p: p.x) if not p.original}
+    labels = place_labels(places, [p.label if p.original or p.x == largest[p.series] else "" for p in points])
     marks = tuple(
         Mark(
             x=x,
@@ -121,6 +132,7 @@ def scatter(points: Sequence[Point], *, x_text: Callable[[float], str]) -> Plot:
     level = next((mark.y for mark in marks if mark.point.original), None)
     return Plot(
         marks=marks,
+        curves=_curves(marks),
         x_ticks=tuple(Tick(at=to_x(v), text=x_text(v)) for v in log_ticks(x_low, x_high)),
         y_ticks=tuple(Tick(at=to_y(v), text=f"{v:.{digits}f}") for v in y_ticks),
         level=level,
@@ -152,13 +164,17 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def place_labels(places: Sequence[tuple[float, float]], texts: Sequence[str]) -> list[tuple[float, float, str] | None]:
-    """For each mark (x, y, anchor) of its label, or None: right, left, above or below, where nothing else is.
+    """For each mark (x, y, anchor) of its label, or None: right, left, above or below, where nothing else is. An empty text
+    has no label.
 
     Anchors are those of SVG's ``text-anchor``.
     """
     taken = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in places]
     found: list[tuple[float, float, str] | None] = []
     for number, ((x, y), text) in enumerate(zip(places, texts, strict=True)):
+        if not text:
+            found.append(None)
+            continue
         wide = len(text) * _LETTER_WIDTH
         options = (
             (x + 11, y + 4, "start", x + 11),
@@ -177,6 +193,18 @@ def place_labels(places: Sequence[tuple[float, float]], texts: Sequence[str]) ->
         else:
             found.append(None)
     return found
+
+
+def _curves(marks: Sequence[Mark]) -> tuple[Curve, ...]:
+    series: dict[int, list[Mark]] = {}
+    for mark in sorted(marks, key=lambda mark: mark.x):
+        if not mark.point.original:
+            series.setdefault(mark.point.series, []).append(mark)
+    return tuple(
+        Curve(colour=members[0].colour, path="M" + "L".join(f"{m.x} {m.y}" for m in members))
+        for members in series.values()
+        if len(members) > 1
+    )
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -25,21 +25,21 @@ _LOCAL_HEADER_BYTES = 30  # of a zip file, before the member's name
 def open_npz(path: Path) -> Data:
     """``x_train``, ``y_train``, ``x_test``, ``y_test`` and ``classes`` of an ``.npz`` file.
 
-    Labels, ``classes`` and the test part may be left out. Floating point labels make a regression. uint8 images get the
-    scale 1/255, floating point ones none, signed integers of shape (N, F) are indices. Images that are stored without
-    compression (``np.savez``) stay on disk and are memory-mapped.
+    Labels, ``classes`` and the test part may be left out; other arrays are not read. Floating point labels make a
+    regression. uint8 images get the scale 1/255, floating point ones none, signed integers of shape (N, F) are indices.
+    Images that are stored without compression (``np.savez``) stay on disk and are memory-mapped.
 
     Raises:
-        DataError: No such file, not an npz file, a missing or pickled array.
+        DataError: No such file, not an npz file, a missing, pickled or misspelled array (``Y_train``, ``xtest``).
     """
     if not path.is_file():
         raise DataError("there is no such data file", got=path, allowed="an .npz file", remedy="check the path")
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if unknown := sorted(set(members) - set(ARRAY_NAMES)):
-            raise DataError(f"{path}: unknown arrays", got=", ".join(unknown), allowed=", ".join(ARRAY_NAMES))
-        arrays = {name: _npz_member(path, info) for name, info in members.items()}
+        if misspelled := sorted(name for name in set(members) - set(ARRAY_NAMES) if _plain(name) in _PLAIN_NAMES):
+            raise DataError(f"{path}: misspelled arrays", got=", ".join(misspelled), allowed=", ".join(ARRAY_NAMES))
+        arrays = {name: _npz_member(path, info) for name, info in members.items() if name in ARRAY_NAMES}
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
         if isinstance(error, NetpressError):
             raise
@@ -127,6 +127,13 @@ def _run(code: Callable[[], Any], where: str) -> Any:
         raise DataError(
             f"{where} failed", got=f"{type(error).__name__}: {error}", remedy="run the file by itself"
         ) from error
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+_PLAIN_NAMES = {_plain(name) for name in ARRAY_NAMES}
 
 
 def _images(images: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from netpress.graph.count import Counts, LayerCount, count
 from netpress.graph.cuts import Cut, find_cut, legal_cuts, split
+from netpress.graph.document import expected_tensors, from_document, to_document
 from netpress.graph.network import GraphNetwork, Node
 from netpress.graph.trace import trace
 from netpress.graph.values import Batch, Ref
@@ -15,8 +16,11 @@ __all__ = [
     "Node",
     "Ref",
     "count",
+    "expected_tensors",
     "find_cut",
+    "from_document",
     "legal_cuts",
     "split",
+    "to_document",
     "trace",
 ]

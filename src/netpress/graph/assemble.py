@@ -31,7 +31,7 @@ def assemble(
     modules = {node.name: source.get_submodule(node.name) for node in nodes if node.is_module}
     for module in modules.values():
         if getattr(module, "inplace", False):
-            module.inplace = False  # values of a program are never changed
+            module.__dict__["inplace"] = False  # values of a program are never changed
     tensors = {
         node.name: constants[node.name] if node.name in constants else find_tensor(source, node.name)
         for node in nodes
@@ -49,8 +49,8 @@ def find_tensor(network: nn.Module, name: str) -> Tensor:
     """The parameter or buffer at the dotted ``name``."""
     path, _, last = name.rpartition(".")
     owner = network.get_submodule(path)
-    tensor = owner._parameters.get(last)
-    tensor = owner._buffers.get(last) if tensor is None else tensor
+    parameter: Tensor | None = owner._parameters.get(last)
+    tensor = owner._buffers.get(last) if parameter is None else parameter
     if tensor is None:
         raise GraphError(f"the network has no tensor {name!r}")
     return tensor

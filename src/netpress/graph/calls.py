@@ -110,7 +110,7 @@ _calls("detach", None, _T.data.__get__)  # type: ignore[attr-defined]
 for _op in (
     "relu6", "silu", "mish", "hardswish", "hardsigmoid", "logsigmoid", "gelu", "leaky_relu", "elu", "softplus", "hardtanh",
     "linear", "embedding", "conv1d", "conv2d", "conv3d", "layer_norm", "group_norm", "dropout", "dropout2d",
-    "scaled_dot_product_attention", "pad", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d",
+    "scaled_dot_product_attention", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "interpolate", "pixel_shuffle",
     "pixel_unshuffle",
 ):  # fmt: skip
@@ -121,9 +121,7 @@ _calls("elu", None, F.elu_)
 _calls("hardtanh", None, F.hardtanh_)
 _calls("dropout", "input p training inplace", F.dropout)
 _calls("dropout2d", "input p training inplace", F.dropout2d)
-_calls(
-    "batch_norm", "input running_mean running_var weight bias training momentum eps", F.batch_norm
-)
+_calls("batch_norm", "input running_mean running_var weight bias training momentum eps", F.batch_norm)
 _calls("conv_transpose1d", "input weight bias stride padding output_padding groups dilation", F.conv_transpose1d)
 _calls("conv_transpose2d", "input weight bias stride padding output_padding groups dilation", F.conv_transpose2d)
 _calls("embedding", "input weight padding_idx max_norm norm_type scale_grad_by_freq sparse", F.embedding)
@@ -138,7 +136,6 @@ _calls("cat", None, torch.cat, torch.concat, torch.concatenate)
 _calls("stack", None, torch.stack)
 _calls("split", None, torch.split, _T.split, torch.functional.split)
 _calls("split", "input split_size_or_sections dim", torch.split_with_sizes, _T.split_with_sizes)
-_calls("getitem", None, _T.__getitem__)
 _calls("reshape", None, torch.reshape)
 _calls("reshape", "input *shape", _T.reshape, _T.view)
 _calls("expand", "input *size", _T.expand)
@@ -173,6 +170,20 @@ def _einsum(equation: Any, *operands: Any) -> Bound:
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
     return "einsum", {"equation": equation, "operands": operands}
+
+
+@_adapts(Tensor.__getitem__)
+def _getitem(input: Any, index: Any) -> Bound:
+    items = index if isinstance(index, tuple) else (index,)
+    return "getitem", {
+        "input": input,
+        "index": tuple(torch.tensor(item) if isinstance(item, list) else item for item in items),
+    }
+
+
+@_adapts(F.pad)
+def _pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Bound:
+    return "pad", {"input": input, "pad": tuple(pad), "mode": mode, "value": 0.0 if value is None else value}
 
 
 def _extreme(over_all: str, of_two: str, over_one: str | None) -> Callable[..., Bound]:
@@ -273,6 +284,12 @@ def _std(*args: Any, **kwargs: Any) -> Tensor:
     return torch.var(*args, **kwargs).sqrt()
 
 
+@_decomposes(torch._weight_norm)
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    others = [d for d in range(v.dim()) if d != dim % v.dim()] if dim != -1 else list(range(v.dim()))
+    return v * (g / (v * v).sum(others, keepdim=True).sqrt())
+
+
 @_decomposes(F.multi_head_attention_forward)
 def _multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
     """Attention of nn.MultiheadAttention (L, N, E), in eval mode, without its averaged weights."""
@@ -299,4 +316,3 @@ def _multi_head_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | N
     mixed = F.scaled_dot_product_attention(q, k, v, a["attn_mask"], is_causal=a["is_causal"] and a["attn_mask"] is None)
     mixed = mixed.permute(2, 0, 1, 3).reshape(length, batch, width)  # (N, heads, L, E/heads) -> (L, N, E)
     return F.linear(mixed, a["out_proj_weight"], a["out_proj_bias"]), None
-

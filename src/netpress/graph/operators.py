@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpress.graph.signature import Signature
-from netpress.graph.values import MOST_ITEMS
+from netpress.graph.kinds import MOST_ITEMS
 
 PARAMETER, BUFFER = "parameter", "buffer"  # nodes that read a tensor of the network at its dotted name
 
@@ -63,20 +63,25 @@ FUNCTIONS: dict[str, FunctionOperator] = {}
 
 # ---------------------------------------------------------------- modules
 
-_CONV = "stride:window=1 padding:padding=0 dilation:window=1 groups:count=1 bias:bool=true padding_mode:padding_mode=\"zeros\""
-_TRANSPOSED = "stride:window=1 padding:padding=0 output_padding:padding=0 groups:count=1 bias:bool=true dilation:window=1"
+_CONV = 'stride:window=1 padding:padding=0 dilation:window=1 groups:count=1 bias:bool=true padding_mode:padding_mode="zeros"'
+_TRANSPOSED = (
+    "stride:window=1 padding:padding=0 output_padding:padding=0 groups:count=1 bias:bool=true dilation:window=1"
+)
 _NORM = "num_features:count eps:float=1e-05 momentum:float?=0.1 affine:bool=true track_running_stats:bool=true"
 _POOL = "kernel_size:window stride:window?=null padding:padding=0"
 
 
-def _module(cls: type[nn.Module], signature: str, **fixed: Any) -> None:
-    MODULES[cls.__name__] = ModuleOperator(cls, Signature.parse(signature), fixed)
+def _module(classes: type[nn.Module] | tuple[type[nn.Module], ...], signature: str, **fixed: Any) -> None:
+    for cls in classes if isinstance(classes, tuple) else (classes,):
+        MODULES[cls.__name__] = ModuleOperator(cls, Signature.parse(signature), fixed)
 
 
-for _cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
-    _module(_cls, f"in_channels:count out_channels:count kernel_size:window {_CONV}")
-for _cls in (nn.ConvTranspose1d, nn.ConvTranspose2d):
-    _module(_cls, f"in_channels:count out_channels:count kernel_size:window {_TRANSPOSED}", padding_mode="zeros")
+_module((nn.Conv1d, nn.Conv2d, nn.Conv3d), f"in_channels:count out_channels:count kernel_size:window {_CONV}")
+_module(
+    (nn.ConvTranspose1d, nn.ConvTranspose2d),
+    f"in_channels:count out_channels:count kernel_size:window {_TRANSPOSED}",
+    padding_mode="zeros",
+)
 _module(nn.Linear, "in_features:count out_features:count bias:bool=true")
 _module(
     nn.Embedding,
@@ -85,13 +90,11 @@ _module(
     scale_grad_by_freq=False,
     sparse=False,
 )
-for _cls in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-    _module(_cls, _NORM)
+_module((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _NORM)
 _module(nn.LayerNorm, "normalized_shape:shape eps:float=1e-05 elementwise_affine:bool=true bias:bool=true")
 _module(nn.GroupNorm, "num_groups:count num_channels:count eps:float=1e-05 affine:bool=true")
 _module(nn.PReLU, "num_parameters:count=1")
-for _cls in (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Identity):
-    _module(_cls, "")
+_module((nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Identity), "")
 _module(nn.LeakyReLU, "negative_slope:float=0.01")
 _module(nn.ELU, "alpha:float=1.0")
 _module(nn.GELU, 'approximate:approximation="none"')
@@ -99,20 +102,17 @@ _module(nn.Softplus, "beta:float=1.0 threshold:float=20.0")
 _module(nn.Hardtanh, "min_val:float=-1.0 max_val:float=1.0")
 _module(nn.Softmax, "dim:dim")
 _module(nn.LogSoftmax, "dim:dim")
-for _cls in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d):
-    _module(_cls, _POOL + " dilation:window=1 ceil_mode:bool=false", return_indices=False)
+_module(
+    (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _POOL + " dilation:window=1 ceil_mode:bool=false", return_indices=False
+)
 _module(nn.AvgPool1d, _POOL + " ceil_mode:bool=false count_include_pad:bool=true")
 _module(nn.AvgPool2d, _POOL + " ceil_mode:bool=false count_include_pad:bool=true divisor_override:count?=null")
-for _cls in (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d):
-    _module(_cls, "output_size:output_size")
-for _cls in (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d):
-    _module(_cls, "output_size:output_size", return_indices=False)
+_module((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), "output_size:output_size")
+_module((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), "output_size:output_size", return_indices=False)
 _module(nn.Flatten, "start_dim:dim=1 end_dim:dim=-1")
 _module(nn.Unflatten, "dim:dim unflattened_size:shape")
-for _cls in (nn.Dropout, nn.Dropout1d, nn.Dropout2d):
-    _module(_cls, "p:float=0.5")
-for _cls in (nn.ZeroPad2d, nn.ReflectionPad2d):
-    _module(_cls, "padding:offsets")
+_module((nn.Dropout, nn.Dropout1d, nn.Dropout2d), "p:float=0.5")
+_module((nn.ZeroPad2d, nn.ReflectionPad2d), "padding:offsets")
 _module(nn.PixelShuffle, "upscale_factor:count")
 _module(
     nn.Upsample,
@@ -226,14 +226,12 @@ def _squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     return torch.squeeze(input) if dim is None else torch.squeeze(input, dim)
 
 
-def _var(
-    input: Tensor, dim: int | tuple[int, ...] | None = None, correction: int = 1, keepdim: bool = False
-) -> Tensor:
+def _var(input: Tensor, dim: int | tuple[int, ...] | None = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     return torch.var(input, dim, correction=correction, keepdim=keepdim)
 
 
 _BINARY = "input:operand other:operand"
-for _name, _call in {
+_OPERATORS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
@@ -246,16 +244,17 @@ for _name, _call in {
     "le": operator.le,
     "eq": operator.eq,
     "ne": operator.ne,
-}.items():
-    _function(_name, _call, _BINARY)
+}
+for _name, _operator in _OPERATORS.items():
+    _function(_name, _operator, _BINARY)
 _function("minimum", torch.minimum, "input other")
 _function("maximum", torch.maximum, "input other")
-for _call in (
+for _elementwise in (
     torch.neg, torch.abs, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.sin, torch.cos, torch.sign,
     torch.erf, torch.sigmoid, torch.tanh, torch.relu, F.relu6, F.silu, F.mish, F.hardswish, F.hardsigmoid,
     torch.detach, torch.logical_not,
 ):  # fmt: skip
-    _function(_call.__name__, _call, "input")
+    _function(_elementwise.__name__, _elementwise, "input")
 _function("logsigmoid", F.logsigmoid, "input")
 _function("gelu", _gelu, 'input approximate:approximation="none"')
 _function("leaky_relu", F.leaky_relu, "input negative_slope:float=0.01")
@@ -277,10 +276,12 @@ _function("einsum", _einsum, "equation:equation operands:tensors")
 _function("linear", F.linear, "input weight bias:tensor?=null")
 _function("embedding", _embedding, "input weight padding_idx:offset?=null")
 _FCONV = "input weight bias:tensor?=null stride:window=1 padding:padding=0"
-for _call in (F.conv1d, F.conv2d, F.conv3d):
-    _function(_call.__name__, _call, f"{_FCONV} dilation:window=1 groups:count=1")
-for _call in (F.conv_transpose1d, F.conv_transpose2d):
-    _function(_call.__name__, _call, f"{_FCONV} output_padding:padding=0 groups:count=1 dilation:window=1")
+_function("conv1d", F.conv1d, f"{_FCONV} dilation:window=1 groups:count=1")
+_function("conv2d", F.conv2d, f"{_FCONV} dilation:window=1 groups:count=1")
+_function("conv3d", F.conv3d, f"{_FCONV} dilation:window=1 groups:count=1")
+_FTRANSPOSED = f"{_FCONV} output_padding:padding=0 groups:count=1 dilation:window=1"
+_function("conv_transpose1d", F.conv_transpose1d, _FTRANSPOSED)
+_function("conv_transpose2d", F.conv_transpose2d, _FTRANSPOSED)
 _function(
     "batch_norm",
     _batch_norm,
@@ -321,25 +322,32 @@ _function("flip", torch.flip, "input dims:dims")
 _function("roll", torch.roll, "input shifts:offsets dims:dims")
 _function("pad", F.pad, 'input pad:offsets mode:pad_mode="constant" value:float=0.0')
 _function("to", Tensor.to, "input dtype:dtype")
-for _call in (torch.mean, torch.sum, torch.amax, torch.amin):
-    _function(_call.__name__, _reduce(_call), "input dim:dims?=null keepdim:bool=false")
+_REDUCTIONS: dict[str, Callable[..., Tensor]] = {
+    "mean": torch.mean,
+    "sum": torch.sum,
+    "amax": torch.amax,
+    "amin": torch.amin,
+}
+for _name, _reduction in _REDUCTIONS.items():
+    _function(_name, _reduce(_reduction), "input dim:dims?=null keepdim:bool=false")
 _function("var", _var, "input dim:dims?=null correction:natural=1 keepdim:bool=false")
 _FPOOL = "input kernel_size:window stride:window?=null padding:padding=0"
-for _name, _call in {"max_pool1d": F.max_pool1d, "max_pool2d": F.max_pool2d}.items():
-    _function(_name, _call, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
+_function("max_pool1d", F.max_pool1d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
+_function("max_pool2d", F.max_pool2d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
 _function("avg_pool1d", F.avg_pool1d, f"{_FPOOL} ceil_mode:bool=false count_include_pad:bool=true")
 _function(
     "avg_pool2d",
     F.avg_pool2d,
     f"{_FPOOL} ceil_mode:bool=false count_include_pad:bool=true divisor_override:count?=null",
 )
-for _name, _call in {
+_ADAPTIVE: dict[str, Callable[..., Any]] = {
     "adaptive_avg_pool1d": F.adaptive_avg_pool1d,
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "adaptive_max_pool1d": F.adaptive_max_pool1d,
     "adaptive_max_pool2d": F.adaptive_max_pool2d,
-}.items():
-    _function(_name, _call, "input output_size:output_size")
+}
+for _name, _pool in _ADAPTIVE.items():
+    _function(_name, _pool, "input output_size:output_size")
 _function(
     "interpolate",
     _interpolate,
@@ -357,4 +365,3 @@ def operator_of(op: str) -> ModuleOperator | FunctionOperator | None:
 def returns_many(op: str) -> bool:
     """Whether nodes of ``op`` return a tuple of tensors, to be taken apart by ``item``."""
     return op in FUNCTIONS and FUNCTIONS[op].many
-

@@ -33,6 +33,10 @@ _READS = {
     _T.item, _T.tolist, _T.__bool__, _T.__float__, _T.__int__, _T.__index__, _T.__complex__, _T.numpy, _T.__array__,
     _T.__contains__, _T.is_nonzero, torch.is_nonzero, torch.equal, _T.equal, torch.allclose, _T.allclose,
 }  # fmt: skip
+# Calls whose result depends on the shape and type of their arguments alone.
+_SHAPE_ONLY = {
+    torch.zeros_like, torch.ones_like, torch.full_like, _T.new_zeros, _T.new_ones, _T.new_full, _T.new_tensor,
+}  # fmt: skip
 _MODE_DEPENDENT = {F.dropout: 2, F.dropout2d: 2, F.batch_norm: 5}  # place of the argument `training`
 
 
@@ -46,11 +50,27 @@ class Record:
     depends_on_input: bool
 
 
+@dataclass
+class _State:
+    """What a call's first argument was before the call: ``kept`` is a copy of a tensor that nothing recorded."""
+
+    dtype: torch.dtype | None
+    version: int
+    kept: Tensor | None
+
+    @classmethod
+    def of(cls, x: Any, is_tracked: Callable[[Tensor], bool]) -> _State:
+        if not isinstance(x, Tensor):
+            return cls(None, 0, None)
+        return cls(x.dtype, x._version, None if is_tracked(x) else x.detach().clone())
+
+
 class Recorder(TorchFunctionMode):
     """Records the calls that ``network(batch)`` makes; `Recorder.record` does all of it.
 
     Attributes:
         records: The calls, in order; record ``k`` makes value ``k + 1``.
+        names: All names of modules, parameters and buffers.
         output: What the network returned.
         result: Index of the value that it returned.
     """
@@ -60,6 +80,7 @@ class Recorder(TorchFunctionMode):
         self.records: list[Record] = []
         self.output: Tensor = batch
         self.result = 0
+        self.names = {name for name, _ in network.named_modules()}
         self._batch = batch
         self._scopes = [""]
         self._paused = False
@@ -67,12 +88,13 @@ class Recorder(TorchFunctionMode):
         self._values: dict[int, int] = {}
         self._storages: dict[int, set[int]] = {}
         self._stale: set[int] = set()
-        self.tensors: dict[int, tuple[str, str]] = {}
+        self._tensors: dict[int, tuple[str, str]] = {}
         self._wrapped: list[nn.Module] = []
         for name, parameter in network.named_parameters():
-            self.tensors[id(parameter)] = (name, PARAMETER)
+            self._tensors[id(parameter)] = (name, PARAMETER)
         for name, buffer in network.named_buffers():
-            self.tensors.setdefault(id(buffer), (name, BUFFER))
+            self._tensors.setdefault(id(buffer), (name, BUFFER))
+        self.names.update(name for name, _ in self._tensors.values())
 
     @classmethod
     def record(cls, network: nn.Module, batch: Tensor) -> Recorder:
@@ -126,6 +148,8 @@ class Recorder(TorchFunctionMode):
     def _wrap(self, name: str, module: nn.Module) -> None:
         if "forward" in module.__dict__:
             raise TraceError(f"the module {name!r} has a forward of its own instance", got=type(module).__name__)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TraceError(f"the module {name!r} is TorchScript", remedy="use the module it was scripted from")
         forward = module.forward
         op = leaf_operator(module) if name else None
         if isinstance(module, GraphNetwork):
@@ -164,8 +188,8 @@ class Recorder(TorchFunctionMode):
             raise UnsupportedOperatorError(f"{op} with more than its input", got=f"module {name!r}")
         with self._pause():
             result = forward(*args, **kwargs)
-        changed = inputs[0] if result is inputs[0] and getattr(module, "inplace", False) else None
-        self._record(name, op, {"input": self._to_ref(inputs[0])}, result, changed)
+            changed = inputs[0] if result is inputs[0] and getattr(module, "inplace", False) else None
+            self._record(name, op, {"input": self._to_ref(inputs[0])}, result, changed)
         return result
 
     @contextmanager
@@ -200,22 +224,30 @@ class Recorder(TorchFunctionMode):
             except ValueError as error:
                 raise self._unsupported(func, error) from None
         source = args[0] if args else next(iter(kwargs.values()))
-        before = (source.dtype, source._version) if isinstance(source, Tensor) else (None, 0)
+        before = _State.of(source, self._is_tracked)
         result = func(*args, **kwargs)
+        changed = isinstance(source, Tensor) and source._version != before.version
         if not any(True for _ in _tensors_in(result)):
+            if changed:
+                raise self._unsupported(func, None)
             self._check_read(func, args, kwargs)
-            return result
-        self._take_down(func, args, kwargs, result, before)
+        elif func not in _SHAPE_ONLY:
+            self._take_down(func, args, kwargs, result, before, source if changed else None)
         return result
 
-    def _take_down(self, func: Any, args: Any, kwargs: Any, result: Any, before: tuple[torch.dtype | None, int]) -> None:
-        source = args[0] if args else next(iter(kwargs.values()))
-        if func in _SAME_VALUES or (func in _CASTS and isinstance(result, Tensor) and result.dtype == before[0]):
-            self._name_value(result, self._to_ref(source).index)
-            return
-        if func in _CASTS:
-            values: dict[str, Any] = {"input": source, "dtype": result.dtype}
-            self._record(self._scopes[-1], "to", self._with_refs(values), result, None)
+    def _take_down(
+        self, func: Any, args: Any, kwargs: Any, result: Any, before: _State, changed: Tensor | None
+    ) -> None:
+        if func in _SAME_VALUES or func in _CASTS:
+            if before.kept is not None:
+                return  # of a tensor that nothing recorded: so is the result
+            source = args[0]
+            if func in _SAME_VALUES or result.dtype == before.dtype:
+                self._name_value(result, self._to_ref(source).index)
+            else:
+                self._record(
+                    self._scopes[-1], "to", {"input": self._to_ref(source), "dtype": result.dtype}, result, None
+                )
             return
         try:
             if func in ADAPTED:
@@ -227,10 +259,15 @@ class Recorder(TorchFunctionMode):
         except (ValueError, TypeError) as error:
             raise self._unsupported(func, error) from None
         self._check_mode(func, args, kwargs, values)
-        changed = source if isinstance(source, Tensor) and source._version != before[1] else None
-        if op == "pad" and values.get("value") is None:
-            values.pop("value", None)
-        self._record(self._scopes[-1], op, self._with_refs(values), result, changed)
+        with self._pause():
+            made_of = {
+                # a tensor made in forward and changed in place: as it was before
+                name: before.kept
+                if changed is not None and value is changed and before.kept is not None
+                else self._to_ref(value)
+                for name, value in values.items()
+            }
+        self._record(self._scopes[-1], op, made_of, result, changed)
 
     def _record(self, name: str, op: str, values: dict[str, Any], result: Any, changed: Tensor | None) -> None:
         depends = any(self._depends(ref.index) for ref in _refs_in(values))
@@ -248,7 +285,7 @@ class Recorder(TorchFunctionMode):
     # ------------------------------------------------------------ tensors
 
     def _is_tracked(self, x: Tensor) -> bool:
-        return id(x) in self._values or id(x) in self.tensors
+        return id(x) in self._values or id(x) in self._tensors
 
     def _find(self, x: Tensor) -> int | None:
         """Index of the value that ``x`` is; None if nothing recorded made it. Reads a parameter when first used."""
@@ -258,8 +295,8 @@ class Recorder(TorchFunctionMode):
                 got=f"in module {self._scopes[-1]!r}",
                 remedy="write that change out of place",
             )
-        if id(x) not in self._values and id(x) in self.tensors:
-            name, op = self.tensors[id(x)]
+        if id(x) not in self._values and id(x) in self._tensors:
+            name, op = self._tensors[id(x)]
             self.records.append(Record(name, op, {}, False))
             self._values[id(x)] = len(self.records)
         return self._values.get(id(x))
@@ -268,9 +305,9 @@ class Recorder(TorchFunctionMode):
         return value == 0 or self.records[value - 1].depends_on_input
 
     def _name_value(self, x: Tensor, index: int) -> None:
-        if id(x) in self.tensors and id(x) not in self._values:
+        if id(x) in self._tensors and id(x) not in self._values:
             raise TraceError(
-                f"the network changes its {self.tensors[id(x)][1]} {self.tensors[id(x)][0]!r} in eval mode"
+                f"the network changes its {self._tensors[id(x)][1]} {self._tensors[id(x)][0]!r} in eval mode"
             )
         self._values[id(x)] = index
         self._stale.discard(id(x))
@@ -278,8 +315,8 @@ class Recorder(TorchFunctionMode):
         self._storages.setdefault(x.untyped_storage()._cdata, set()).add(id(x))
 
     def _outdate_views(self, changed: Tensor) -> None:
-        if id(changed) in self.tensors:
-            name, op = self.tensors[id(changed)]
+        if id(changed) in self._tensors:
+            name, op = self._tensors[id(changed)]
             raise TraceError(f"the network changes its {op} {name!r} in eval mode")
         self._stale |= self._storages.get(changed.untyped_storage()._cdata, set())
 
@@ -293,10 +330,6 @@ class Recorder(TorchFunctionMode):
         if isinstance(x, list | tuple):
             return tuple(self._to_ref(item) for item in x)
         return x
-
-    def _with_refs(self, values: dict[str, Any]) -> dict[str, Any]:
-        with self._pause():
-            return {name: self._to_ref(value) for name, value in values.items()}
 
     # ------------------------------------------------------------ refusals
 

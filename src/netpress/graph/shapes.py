@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from netpress.errors import GraphError
 from netpress.graph.network import GraphNetwork
 
-PROBE_BATCH = 2  # more than one, so that ``squeeze`` does not take the batch away
+PROBE_BATCH = 1021  # a prime that is the size of nothing else, so that the batch is known where it is seen
 
 
 def meta_twin(network: GraphNetwork) -> GraphNetwork:

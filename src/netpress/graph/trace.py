@@ -53,7 +53,7 @@ def trace(network: nn.Module, example: Tensor) -> GraphNetwork:
         twin.eval()
         batches = [_tile(example, size) for size in BATCH_SIZES]
         runs = [Recorder.record(twin, batch) for batch in batches]
-        nodes, constants = unify(*runs, BATCH_SIZES)
+        nodes, constants = unify(runs[0], runs[1], BATCH_SIZES)
         traced = assemble(
             nodes,
             twin,
@@ -115,4 +115,3 @@ def _restore_training(traced: GraphNetwork, training: Mapping[str, bool]) -> Non
 
 def _describe(example: Any) -> str:
     return f"shape {tuple(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
-

@@ -35,8 +35,7 @@ def unify(first: Recorder, second: Recorder, sizes: tuple[int, int]) -> tuple[tu
             got=_first_difference(first.records, second.records),
             remedy="let nothing but shapes depend on the number of samples",
         )
-    taken = {name for name, _ in first.tensors.values()}
-    unifier = _Unifier(sizes, taken)
+    unifier = _Unifier(sizes, first.names)
     for one, two in zip(first.records, second.records, strict=True):
         unifier.add(one, two)
     result = unifier.index[first.result]
@@ -81,7 +80,7 @@ def prune(nodes: list[Node], result: int) -> tuple[Node, ...]:
 class _Unifier:
     def __init__(self, sizes: tuple[int, int], taken: set[str]) -> None:
         self.sizes = sizes
-        self.taken = taken
+        self.taken = set(taken)
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self.index = {0: 0}

@@ -1,0 +1,29 @@
+"""Measured and counted: cost, latency, peak memory, quality, and what it all ran on."""
+
+from netpress.measure.cost import Cost, cost
+from netpress.measure.environment import environment
+from netpress.measure.latency import LatencyResult, latency, time_one
+from netpress.measure.layout import lay_out, modes_kept, to_channels_last
+from netpress.measure.memory import network_peak_memory, peak_memory
+from netpress.measure.quality import Agreement, Quality, agreement, answers, mcnemar, predictions, quality
+
+__all__ = [
+    "Agreement",
+    "Cost",
+    "LatencyResult",
+    "Quality",
+    "agreement",
+    "answers",
+    "cost",
+    "environment",
+    "latency",
+    "lay_out",
+    "mcnemar",
+    "modes_kept",
+    "network_peak_memory",
+    "peak_memory",
+    "predictions",
+    "quality",
+    "time_one",
+    "to_channels_last",
+]

@@ -6,6 +6,7 @@ kept, ``best/NAME``; its metadata carries the run's key and the loop's counters 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,8 +30,9 @@ FORMAT = "netpress training checkpoint 1"
 def run_key(network: nn.Module, plan: TrainingPlan, objective: object, seed: int, batches: int, first: Any) -> str:
     """What makes a run the same run: plan, seed, objective, the stream's length and first batch, the first weights.
 
-    The teacher's weights and what hooks do are not looked at. Runs on other hardware, or with another number of threads,
-    may start from weights that differ in their last bits, and count as other runs: they would not end in the same bytes.
+    The teacher's weights and what hooks do are not looked at. Runs on other hardware, or with another number of
+    threads, may start from weights that differ in their last bits: they count as other runs, and would not end in the
+    same bytes either.
     """
     digest = hashlib.blake2b(digest_size=16)
     # An address in a repr would make every process another run.
@@ -76,7 +78,8 @@ def write_checkpoint(
             os.fsync(written.fileno())
         os.replace(part, path)
     except (OSError, safetensors.SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise TrainingError(
             "the training checkpoint cannot be written",
             got=f"{path}: {error}",

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, DataError
+from netpress.measure.layout import modes_kept
 from netpress.progress import Progress, SilentProgress
 from netpress.training.loop import Stream
 from netpress.training.objectives import Targets
-from netpress.training.preparation import modes_kept
 
 TARGETS = ("labels", "outputs", "both")
 
@@ -91,7 +91,9 @@ class FeatureStore:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(prefix="features-", dir=folder))
-        features, outputs = _Rows(own / "features", np.dtype(dtype)), _Rows(own / "outputs", np.dtype("float32"))
+        features, outputs = _Rows(own / "features", np.dtype(dtype)), None
+        if teacher is not None:
+            outputs = _Rows(own / "outputs", np.dtype("float32"))
         labels: list[Tensor] = []
         device = torch.device("cpu")
         try:
@@ -99,7 +101,7 @@ class FeatureStore:
                 for batches, (values, y) in enumerate(stream_features(network, stream), start=1):
                     device = values.device
                     features.append(values)
-                    if teacher is not None:
+                    if teacher is not None and outputs is not None:
                         with modes_kept(teacher), torch.no_grad():
                             outputs.append(teacher.eval()(values))
                     if y is not None:
@@ -113,12 +115,13 @@ class FeatureStore:
                 own,
                 features.finish(),
                 torch.cat(labels).numpy() if labels else None,
-                outputs.finish() if teacher is not None else None,
+                outputs.finish() if outputs is not None else None,
                 device,
             )
         except BaseException:  # whatever ended the pass, half a store must not stay on the disk
-            features.abandon()
-            outputs.abandon()
+            features.close()
+            if outputs is not None:
+                outputs.close()
             shutil.rmtree(own)
             raise
 
@@ -230,5 +233,5 @@ class _Rows:
         # A plain view: numpy indexes it much faster than the memmap object, whose every result is wrapped anew.
         return np.asarray(np.memmap(self._path, dtype=self._dtype, mode="r", shape=shape))
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         self._file.close()

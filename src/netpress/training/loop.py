@@ -23,6 +23,7 @@ arguments ends with the same bytes as one that was not. Hooks keep no state of t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +34,13 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, DataError, TrainingError
+from netpress.measure.layout import modes_kept, to_channels_last
 from netpress.progress import Progress, SilentProgress, Step
 from netpress.training.checkpoint import load_state, read_checkpoint, run_key, write_checkpoint
 from netpress.training.interruption import StopRequests
 from netpress.training.objectives import Objective, Targets
 from netpress.training.plan import TrainingPlan, check_prefixes
-from netpress.training.preparation import build_optimizer, modes_kept, training_state
+from netpress.training.preparation import build_optimizer, training_state
 from netpress.training.record import Counters, TrainingRecord
 
 #: Losses stay on the device for this many steps, or for a second; reading one waits for the device.
@@ -127,14 +129,15 @@ class Trainer:
             raise DataError("there is nothing to train on", got="a stream without batches")
         with training_state(network, plan, self.device), StopRequests(self.checkpoint is not None) as stop:
             run = _Run(self, network, stream, plan, objective, (tuple(after_backward), tuple(after_step)), stop)
-            run.resume()
+            run.start()
             with self.progress.step(label, total=plan.epochs * len(stream)) as bar:
                 bar.advance(run.counters.step)
-                while run.counters.epoch < plan.epochs:
+                while not run.done:
                     run.finish_epoch(bar)
                     if validate is not None:
                         run.judge(validate, keep_best=restore_best)
-            run.save()
+                    if run.done:
+                        run.save()
             if restore_best and run.best is not None:
                 load_state(network, run.best)
         return run.record(restore_best)
@@ -163,17 +166,26 @@ class _Run:
         self.counters = Counters()
         self.best: dict[str, Tensor] | None = None
         self.key = ""
+        self.channels_last = False
         self._recent = torch.zeros(WINDOW_STEPS, device=self.device)  # losses of the steps since the last look
         self._right = torch.zeros(WINDOW_STEPS, device=self.device, dtype=torch.int64)
         self._sizes: list[tuple[int, int]] = []  # (samples, labelled samples) of the same steps
         self._clock = self._saved = time.monotonic()
 
-    def resume(self) -> None:
-        """Takes the state of the checkpoint, where there is one."""
+    @property
+    def done(self) -> bool:
+        return self.counters.epoch == self.plan.epochs
+
+    def start(self) -> None:
+        """Settles the memory layout, then takes the state of the checkpoint, where there is one."""
         path = self.trainer.checkpoint
+        if path is None and not self.plan.channels_last:
+            return
+        first = next(iter(self.stream.batches(0, start=0)))
+        # Before the optimizer has any state: that takes its parameter's layout.
+        self.channels_last = self.plan.channels_last and to_channels_last(self.network, first[0].to(self.device))
         if path is None:
             return
-        first = next(iter(self.stream.batches(0, start=0)), ())
         self.key = run_key(self.network, self.plan, self.objective, self.trainer.seed, len(self.stream), first)
         if path.exists():
             counters, self.best = read_checkpoint(path, self.key, self.network, self.optimizer)
@@ -203,6 +215,7 @@ class _Run:
                 allowed=f"{len(self.stream)}, as its length says",
             )
         self._look()
+        self._refuse_broken_weights()
         state.losses.append(state.loss_sum / state.epoch_samples)
         if state.labelled:
             state.accuracies.append(state.correct / state.labelled)
@@ -211,9 +224,9 @@ class _Run:
 
     def _step(self, x: Tensor, y: Targets) -> None:
         step, plan = self.counters.step, self.plan
-        if plan.channels_last and x.dim() == 4:
+        if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        torch.manual_seed((self.trainer.seed << 32) % 2**63 + step)
+        torch.manual_seed(_step_seed(self.trainer.seed, step))
         rate = plan.rate(step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
@@ -242,13 +255,7 @@ class _Run:
         losses, right = self._recent[:count].tolist(), self._right[:count].tolist()
         for place, (loss, correct, (samples, labelled)) in enumerate(zip(losses, right, self._sizes, strict=True)):
             if not math.isfinite(loss):
-                step = state.step - count + place
-                rate = self.plan.rate(step, self.steps)
-                raise TrainingError(
-                    "the loss is no longer finite",
-                    got=f"{loss} in step {step} of {self.steps} at a learning rate of {rate:.3g}",
-                    remedy="lower lr, set grad_clip (such as 1.0) or a longer warm_up; look for NaN in the data",
-                )
+                raise self._diverged("loss", f"{loss}", state.step - count + place)
             state.loss_sum += loss * samples
             state.epoch_samples += samples
             state.samples += samples
@@ -258,6 +265,22 @@ class _Run:
         now = time.monotonic()
         state.seconds, self._clock = state.seconds + max(now - self._clock, 1e-9), now
         return sum(losses) / max(1, count)
+
+    def _refuse_broken_weights(self) -> None:
+        # The last step of an epoch can break what no later loss shows.
+        whole = torch.stack([p.detach().isfinite().all() for p in self.trained])
+        if not bool(whole.all()):
+            broken = {id(p) for p, ok in zip(self.trained, whole.tolist(), strict=True) if not ok}
+            names = [name for name, p in self.network.named_parameters() if id(p) in broken]
+            raise self._diverged("network's weights", f"{names[0]!r} and {len(names) - 1} more", self.counters.step - 1)
+
+    def _diverged(self, what: str, found: str, step: int) -> TrainingError:
+        rate = self.plan.rate(step, self.steps)
+        return TrainingError(
+            f"training diverged: not finite any more is the {what}",
+            got=f"{found} in step {step} of {self.steps} at a learning rate of {rate:.3g}",
+            remedy="lower lr, set grad_clip (such as 1.0) or a longer warm_up; look for NaN in the data",
+        )
 
     def judge(self, validate: Callable[[nn.Module], float], *, keep_best: bool) -> None:
         """Validates after an epoch, in eval mode, and keeps the weights when they are the best so far."""
@@ -298,6 +321,11 @@ class _Run:
             validations=tuple(state.validations),
             best_epoch=state.best_epoch if restored else None,
         )
+
+
+def _step_seed(seed: int, step: int) -> int:
+    # Hashed, since the CPU's generator looks at the low 32 bits only: shifted sums would make some seeds the same.
+    return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=7).digest(), "little")
 
 
 def _moved(y: Targets, device: torch.device) -> Targets:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, DataError, TrainingError, UnknownNameError
+from netpress.measure.layout import to_channels_last
 
 #: What a stream yields beside ``x``: labels, values to match, (labels, teacher outputs), or nothing.
 Targets: TypeAlias = Tensor | tuple[Tensor | None, Tensor] | None
@@ -80,8 +81,8 @@ def distillation_loss(
 ) -> Tensor:
     """α·T²·KL(teacher ‖ student at temperature T) + (1-α)·cross entropy (Hinton et al., arXiv 1503.02531; papers/1).
 
-    The teacher's softened probabilities are the target distribution of ``F.kl_div``. T² keeps the gradient's size when T
-    grows.
+    The teacher's softened probabilities are the target distribution of ``F.kl_div``. T² keeps the gradient's size when
+    T grows.
 
     Args:
         student: Logits (N, C).
@@ -103,7 +104,9 @@ def distillation_loss(
     if alpha > 0:
         log_student = F.log_softmax(student.float() / temperature, dim=1)  # (N, C)
         soft_teacher = F.softmax(teacher.float() / temperature, dim=1)  # (N, C)
-        loss = alpha * temperature**2 * F.kl_div(log_student, soft_teacher, reduction=reduction)
+        # Summed and divided here: torch has announced another meaning of its reduction="mean".
+        terms = student.numel() if reduction == "mean" else len(student)
+        loss = alpha * temperature**2 * F.kl_div(log_student, soft_teacher, reduction="sum") / terms
     if alpha < 1:
         if labels is None:
             raise DataError(
@@ -227,18 +230,17 @@ class _FrozenTeacher:
     def __init__(self, teacher: nn.Module) -> None:
         self._given = teacher
         self._copy = copy.deepcopy(teacher).eval().requires_grad_(False)
-        for parameter in self._copy.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._layout: torch.memory_format = torch.contiguous_format
         self._checked: weakref.ref[nn.Module] | None = None
 
     def __call__(self, network: nn.Module, x: Tensor) -> Tensor:
         if self._checked is None or self._checked() is not network:
             refuse_shared(network, self._given)
-            self._copy.to(x.device)
+            last = to_channels_last(self._copy.to(x.device), x)
+            self._layout = torch.channels_last if last else torch.contiguous_format
             self._checked = weakref.ref(network)
         with torch.no_grad():  # inference_mode would forbid its output as a constant of the student's autograd graph
-            return self._copy(x)
+            return self._copy(x.contiguous(memory_format=self._layout))
 
 
 def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:

@@ -39,7 +39,7 @@ class TrainingPlan:
             the statistics of its batch normalisations stay too.
         label_smoothing: For whoever makes the objective.
         grad_clip: Highest norm of all gradients together; None does not clip.
-        channels_last: Keep 4-d parameters and inputs in channels-last order while training.
+        channels_last: Keep images and 4-d parameters in channels-last order while training, if the network can run so.
         precision: ``float32``, or ``bf16`` for autocast (worth it on a GPU only).
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from netpress.errors import TrainingError
+from netpress.measure.layout import lay_out, modes_kept
 from netpress.training.plan import TrainingPlan, scale_of
 
 
@@ -45,9 +46,7 @@ def training_state(network: nn.Module, plan: TrainingPlan, device: torch.device)
         restore.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         restore.enter_context(_repeatable_kernels())
         network.to(device)
-        if plan.channels_last:
-            _lay_out(network, torch.channels_last)
-            restore.callback(_lay_out, network, torch.contiguous_format)
+        restore.callback(lay_out, network, torch.contiguous_format)
         network.train()
         for name, module in network.named_modules():
             if scale_of(name, plan.lr_scale) == 0:
@@ -58,23 +57,6 @@ def training_state(network: nn.Module, plan: TrainingPlan, device: torch.device)
             if scale_of(name, plan.lr_scale) == 0:
                 parameter.requires_grad_(False)
         yield
-
-
-def _lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format)
-
-
-@contextlib.contextmanager
-def modes_kept(network: nn.Module) -> Iterator[None]:
-    """Puts every module's training flag back."""
-    flags = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 @contextlib.contextmanager

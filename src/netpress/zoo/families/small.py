@@ -38,7 +38,7 @@ ENTRIES = (
         build=DigitsCnn,
         input_shape=(1, 8, 8),
         classes=10,
-        preprocess=PreprocessDict(scale=1 / 16, mean=[0.0], std=[1.0]),  # the digits' grey values are 0 to 16
+        preprocess=PreprocessDict(scale=1 / 16, mean=[0.3050], std=[0.3759]),  # grey values are 0 to 16
         paper="none: made for netpress",
     ),
 )

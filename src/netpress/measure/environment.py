@@ -1,0 +1,45 @@
+"""What a measurement ran on: no names, no paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from netpress._version import __version__
+
+
+def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Versions, processor and threads, as JSON knows them.
+
+    Args:
+        device: What the measurement ran on; an accelerator is named.
+    """
+    device = torch.device(device)
+    return {
+        "netpress": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+    }
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model, from ``cpuinfo`` on Linux; elsewhere what Python knows, which may be its family only."""
+    try:
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass  # no such file outside Linux
+    return platform.processor() or platform.machine()
