@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, DataError, TrainingError, UnknownNameError
+from netpress.progress import SilentProgress
 from netpress.training import CrossEntropy, Distill, MeanSquaredError, Trainer, TrainingPlan
 
 
@@ -425,3 +428,63 @@ def test_regression_records_no_accuracy() -> None:
     record = Trainer().fit(regressor, Values(), TrainingPlan(epochs=20, lr=1e-2), MeanSquaredError())
     assert record.accuracies == ()
     assert record.losses[-1] < 0.2 * record.losses[0]
+
+
+def test_tied_parameters_survive_the_checkpoint(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        torch.manual_seed(0)
+        made = nn.Sequential(nn.Flatten(), nn.Linear(72, 72), nn.ReLU(), nn.Linear(72, 72), nn.Linear(72, 2))
+        made[3].weight = made[1].weight
+        return made
+
+    def kill(epoch: int, number: int) -> None:
+        if (epoch, number) == (1, 2):
+            raise KilledError
+
+    whole, resumed = tied(), tied()
+    Trainer().fit(whole, Batches(), PLAN, CrossEntropy())
+    trainer = Trainer(checkpoint=tmp_path / "c", checkpoint_every_s=0)
+    with pytest.raises(KilledError):
+        trainer.fit(tied(), Batches(on_batch=kill), PLAN, CrossEntropy())
+    trainer.fit(resumed, Batches(), PLAN, CrossEntropy())
+    assert state_bytes(resumed) == state_bytes(whole)
+    assert resumed[3].weight is resumed[1].weight
+
+
+def test_trains_in_another_thread_with_a_checkpoint(tmp_path: Path) -> None:
+    threaded, plain = network(), network()
+    Trainer().fit(plain, Batches(), PLAN, CrossEntropy())
+    trainer = Trainer(checkpoint=tmp_path / "c")
+    worker = threading.Thread(target=lambda: trainer.fit(threaded, Batches(), PLAN, CrossEntropy()))
+    worker.start()
+    worker.join()
+    assert state_bytes(threaded) == state_bytes(plain)
+
+
+def test_bf16_autocast_keeps_float32_weights() -> None:
+    trained = network()
+    plan = TrainingPlan(epochs=10, lr=1e-2, precision="bf16")
+    record = Trainer().fit(trained, Batches(), plan, CrossEntropy())
+    assert all(p.dtype == torch.float32 for p in trained.parameters())
+    assert record.losses[-1] < record.losses[0]
+
+
+def test_progress_counts_every_step_and_names_the_loss() -> None:
+    seen: list[tuple[int, dict[str, float | str]]] = []
+    opened: list[tuple[str, int | None]] = []
+
+    class Bar:
+        def advance(self, amount: int = 1, **notes: float | str) -> None:
+            seen.append((amount, notes))
+
+    class Shown(SilentProgress):
+        @contextmanager
+        def step(self, label: str, total: int | None = None) -> Iterator[Bar]:
+            opened.append((label, total))
+            yield Bar()
+
+    plan = TrainingPlan(epochs=2)
+    Trainer(progress=Shown()).fit(network(), Batches(batches=60, size=2), plan, CrossEntropy(), label="warm up")
+    assert opened == [("warm up", 120)]
+    assert sum(amount for amount, _ in seen) == 120
+    assert {"loss", "images_per_s"} in [set(notes) for _, notes in seen]

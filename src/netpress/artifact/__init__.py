@@ -2,6 +2,6 @@
 
 from netpress.artifact.inspection import inspect
 from netpress.artifact.reading import Artifact, load, read
-from netpress.artifact.writing import save
+from netpress.artifact.writing import save, size
 
-__all__ = ["Artifact", "inspect", "load", "read", "save"]
+__all__ = ["Artifact", "inspect", "load", "read", "save", "size"]

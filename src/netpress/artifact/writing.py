@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,12 +55,26 @@ def save(
     """
     disk.check_destination(path)
     described = _description(preprocess, task, classes, {} if metadata is None else metadata)
-    graph, tensors = to_document(_traced(network, _shape(input_shape)))
+    traced = _traced(network, _shape(input_shape))
+    return disk.write_file(path, _sealed(traced, described, codec, allow_nonfinite))
+
+
+def size(network: GraphNetwork) -> int:
+    """Bytes that the file of a traced network would have, without preprocessing, classes and metadata.
+
+    Raises:
+        WeightsError: as for `save`.
+    """
+    return sum(len(piece) for piece in _sealed(network, _description(None, "classification", (), {}), AUTO, False))
+
+
+def _sealed(network: GraphNetwork, described: Mapping[str, Any], codec: str, allow_nonfinite: bool) -> Iterator[bytes]:
+    graph, tensors = to_document(network)
     _check_tensors(tensors, allow_nonfinite)
     rows, pieces = table.pack(tensors, codec)
     document.check_json(graph, "graph")
     structure = document.pack({"graph": graph, "tensors": rows, **described})
-    return disk.write_file(path, container.seal([[structure], pieces]))
+    return container.seal([[structure], pieces])
 
 
 def _description(

@@ -332,6 +332,11 @@ def to_terminal(rows: Sequence[Mapping[str, Any]], stage: str) -> rich.table.Tab
     return drawn
 
 
+def terminal_tables(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
+    """One table a stage, in order."""
+    return [to_terminal(rows, stage) for stage in by_stage(table_rows(rows))]
+
+
 def render(ledger: str | Path) -> str:
     """The Markdown table of an exported ``ledger.jsonl``; the same file gives the same bytes.
 

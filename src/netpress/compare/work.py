@@ -27,7 +27,7 @@ class Work:
 
     def __init__(self, *, data_root: Path | None = None, device: str = "auto") -> None:
         self._root = data_root
-        self._device = pick_device(device)
+        self.device = pick_device(device)
         self._judged: dict[tuple[str, ...], Quality] = {}
         self.open_data = lru_cache(maxsize=4)(self._open_data)
         self._fingerprint = lru_cache(maxsize=None)(self._fingerprint_of)
@@ -38,7 +38,7 @@ class Work:
             "network": job.network.net,
             "weights": _digest(_weights(job.network)) if job.network.weights is not None else None,
             "data": self._fingerprint(job.data.spec),
-            "device": self._device.type,
+            "device": self.device.type,
         }
         if isinstance(job, TeacherJob):
             return {**content, "plan": plan_with(job.train).as_dict()}
@@ -55,12 +55,12 @@ class Work:
             data,
             plan_with(job.train),
             out=context.file,
-            device=self._device,
+            device=self.device,
             seed=job.seed,
             progress=context.progress,
             checkpoint=context.work / "teacher.checkpoint",
         )
-        return {**document, "file": context.file.name}
+        return {**document, "file": str(context.file)}
 
     def run_job(self, job: CompareJob, context: JobContext) -> Mapping[str, Any]:
         """Runs one compression into ``context.file``."""
@@ -76,7 +76,7 @@ class Work:
             at=job.network.at,
             preprocess=opened.preprocess,
             seed=job.seed,
-            device=self._device,
+            device=self.device,
             progress=context.progress,
             work_dir=context.work / "compress",
             out=context.file,
@@ -85,7 +85,7 @@ class Work:
         )
         if result.quality_before is not None:
             self._judged[known] = result.quality_before
-        return {**result.as_dict(), "file": context.file.name}
+        return {**result.as_dict(), "file": str(context.file)}
 
     def _opened(self, job: CompareJob, context: JobContext, data: Data) -> Opened:
         weights = context.teacher if context.teacher is not None else job.network.weights

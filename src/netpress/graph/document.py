@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from netpress.errors import FormatError, GraphError, UnsupportedOperatorError
 from netpress.graph.assemble import find_tensor
+from netpress.graph.kinds import DTYPE_NAMES, DTYPES, LARGEST
 from netpress.graph.leaves import build_leaf, leaf_configuration, leaf_operator
 from netpress.graph.network import GraphNetwork, Node, check_name
 from netpress.graph.operators import BUFFER, FUNCTIONS, MODULES, PARAMETER, returns_many
 from netpress.graph.shapes import infer_values, sample_shape
 from netpress.graph.signature import Signature
-from netpress.graph.kinds import DTYPE_NAMES, DTYPES, LARGEST
 
 VERSION = 1
 MOST_NODES = 50_000

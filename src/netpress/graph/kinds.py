@@ -193,6 +193,7 @@ _axis_size = _integer(-1, LARGEST, f"a size from -1 to {LARGEST}")
 _dim = _integer(-16, 15, "a dimension from -16 to 15")
 _count = _integer(1, LARGEST, f"a whole number from 1 to {LARGEST}")
 _natural = _integer(0, LARGEST, f"a whole number from 0 to {LARGEST}")
+_offsets = _list_of(_offset, 1, 32)
 _dims_list = _list_of(_dim, 0, 16)
 
 
@@ -334,7 +335,8 @@ _KINDS = (
     ),
     Kind("shape", _list_of(_count, 1, 16)),
     Kind("dimensions", _list_of(_natural, 0, 8)),
-    Kind("offsets", _list_of(_offset, 1, 32)),
+    Kind("offsets", _offsets),
+    Kind("shifts", lambda value: _offsets(value) if isinstance(value, list | tuple) else _offset(value)),
     Kind("window", _spatial(_count)),
     Kind("padding", _or_text(_spatial(_natural), "same", "valid")),
     Kind("output_size", _spatial(lambda value: None if value is None else _count(value))),

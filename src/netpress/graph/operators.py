@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netpress.graph.signature import Signature
 from netpress.graph.kinds import MOST_ITEMS
+from netpress.graph.signature import Signature
 
 PARAMETER, BUFFER = "parameter", "buffer"  # nodes that read a tensor of the network at its dotted name
 
@@ -319,7 +319,7 @@ _function("squeeze", _squeeze, "input dim:dims?=null")
 _function("unsqueeze", torch.unsqueeze, "input dim:dim")
 _function("movedim", torch.movedim, "input source:dims destination:dims")
 _function("flip", torch.flip, "input dims:dims")
-_function("roll", torch.roll, "input shifts:offsets dims:dims")
+_function("roll", torch.roll, "input shifts:shifts dims:dims")
 _function("pad", F.pad, 'input pad:offsets mode:pad_mode="constant" value:float=0.0')
 _function("to", Tensor.to, "input dtype:dtype")
 _REDUCTIONS: dict[str, Callable[..., Tensor]] = {

@@ -74,8 +74,15 @@ def _deepcopy(network: nn.Module) -> nn.Module:
         raise TraceError("only an nn.Module can be traced", got=type(network).__name__)
     if isinstance(network, torch.jit.ScriptModule):
         raise TraceError("a TorchScript module cannot be traced", remedy="trace the module it was scripted from")
+    # computed tensors kept as attributes (pruning masks applied, say) cannot be copied by copy; forward makes them anew
+    computed = {
+        id(value): value.detach().clone()
+        for module in network.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
     try:
-        return copy.deepcopy(network)
+        return copy.deepcopy(network, computed)
     except Exception as error:  # whatever the network's own classes raise
         raise TraceError("the network cannot be copied", got=f"{type(error).__name__}: {error}") from error
 

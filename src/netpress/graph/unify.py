@@ -89,7 +89,8 @@ class _Unifier:
         try:
             if one.name != two.name or one.args.keys() != two.args.keys():
                 raise _DifferError("the calling modules or the arguments given")
-            values = {name: self.value(one.args[name], two.args[name], one.name) for name in one.args}
+            scope = one.name.rpartition(".")[0] if one.op in MODULES else one.name
+            values = {name: self.value(one.args[name], two.args[name], scope) for name in one.args}
         except _DifferError as error:
             raise TraceError(
                 "the network depends on the batch size in a way that is not a multiple of it",

@@ -22,7 +22,7 @@ class Batch:
 
 
 def map_refs(value: Any, change: Callable[[Ref], Any]) -> Any:
-    """``value`` with every `Ref` in it, at any depth of tuples and slices, replaced by ``change(ref)``."""
+    """``value`` with every `Ref` in it, at any depth of tuples, replaced by ``change(ref)``."""
     if isinstance(value, Ref):
         return change(value)
     if isinstance(value, tuple):

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from netpress import artifact
-from netpress.data import Data, Preprocess, Split, check_data, open_data
+from netpress.data import Data, Preprocess, Split, open_data
+from netpress.data import check as check_data
 from netpress.errors import ConfigError, DataError, WeightsError
 from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality, time_one
@@ -188,9 +189,7 @@ def compress(
             preprocess=preprocess,
             task=data.task,
             classes=data.classes,
-            before=cost(
-                teacher, size_bytes=artifact.size(teacher, preprocess=preprocess.as_dict(), classes=data.classes)
-            ),
+            before=cost(teacher, size_bytes=artifact.size(teacher)),
             after=cost(student),
             quality_before=quality_before or _judged(teacher, data.test, "test", job),
             quality_after=_judged(student, data.test, "test", job),

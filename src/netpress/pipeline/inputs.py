@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -61,15 +62,17 @@ def open_network(
             input_shape=tuple(stored.input_shape),
             preprocess=None if stored.preprocess is None else Preprocess.from_dict(stored.preprocess),
         )
-    shape = input_shape
+    from_file = ".py:" in spec
+    classes = len(data.classes) if data is not None and data.task == "classification" and not from_file else None
+    network, info = zoo.resolve(spec, weights=weights, classes=classes or None, input_shape=input_shape, seed=seed)
+    shape = info.input_shape
     if shape is None and data is not None:
-        first = data.preprocess(data.train.images[torch.arange(1).numpy()], torch.device("cpu"))
-        shape = tuple(first.shape[1:])
-    classes = len(data.classes) if data is not None and data.task == "classification" else None
-    resolved = zoo.resolve(spec, weights=weights, classes=classes, input_shape=shape, seed=seed)
+        shape = tuple(data.preprocess(data.train.images[np.arange(1)], torch.device("cpu")).shape[1:])
+    if shape is None:
+        raise ConfigError(f"{spec} does not say its input shape", remedy="--input C,H,W, or an attribute input_shape")
     return Opened(
-        name=resolved.name,
-        network=resolved.network,
-        input_shape=tuple(resolved.input_shape),
-        preprocess=None if resolved.preprocess is None else Preprocess.from_dict(resolved.preprocess),
+        name=info.name,
+        network=network,
+        input_shape=tuple(shape),
+        preprocess=None if info.preprocess is None else Preprocess.from_dict(dict(info.preprocess)),
     )

@@ -24,10 +24,11 @@ def default_training() -> TrainingPlan:
         epochs=2,
         batch_size=128,
         optimizer="sgd",
-        lr=0.05,
+        lr=0.02,
         momentum=0.9,
         nesterov=True,
         weight_decay=5e-4,
+        grad_clip=5.0,
         schedule="one_cycle",
         augment="crop_flip",
     )

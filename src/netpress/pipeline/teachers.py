@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from netpress.artifact import Artifact
-from netpress.data import Data, ImageStream, Preprocess, check_data
+from netpress.data import Data, ImageStream, Preprocess, check
 from netpress.errors import ConfigError, DataError
 from netpress.measure import Quality, quality
 from netpress.pipeline.compress import check_finite, pick_device
@@ -74,7 +74,7 @@ def train_network(
     if out.suffix != ".safetensors":
         raise ConfigError("weights are written as .safetensors", got=out.name, remedy=f"-o {out.stem}.safetensors")
     began = time.monotonic()
-    check_data(data)
+    check(data)
     if data.train.labels is None:
         raise DataError(f"{data.name!r} has no labels to train a teacher from")
     check_finite(opened.network)

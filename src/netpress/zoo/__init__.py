@@ -12,7 +12,7 @@ from netpress.zoo.catalog import build, entry, names
 from netpress.zoo.entry import Entry, NetworkInfo, PreprocessDict
 from netpress.zoo.pretrained import PRETRAINED, Pretrained, load_pretrained, pretrained
 from netpress.zoo.resolve import resolve
-from netpress.zoo.weights import find_weights, load_weights
+from netpress.zoo.weights import find_weights, load_weights, save_weights
 
 __all__ = [
     "PRETRAINED",
@@ -28,4 +28,5 @@ __all__ = [
     "names",
     "pretrained",
     "resolve",
+    "save_weights",
 ]

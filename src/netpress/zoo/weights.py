@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, UnknownNameError, WeightsError
@@ -75,6 +76,24 @@ def load_weights(network: nn.Module, path: str | Path, *, strict: bool = True) -
             stacklevel=2,
         )
     network.load_state_dict({name: tensors.get(name, value) for name, value in own.items()})
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Writes a network's parameters and buffers as a safetensors file, completely or not at all.
+
+    Raises:
+        ConfigError: the folder does not exist, or the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    try:
+        save_file(tensors, part)
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError("the weights cannot be written", got=f"{path}: {error}", remedy="check the folder") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def find_weights(name: str | Path, root: str | Path | None = None) -> Path:

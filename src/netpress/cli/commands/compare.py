@@ -32,7 +32,7 @@ def run(
 
     Example: `netpress compare evidence/reduction/spec.yaml -o runs/reduction`
     """
-    from netpress.compare import compare_ledger, compare_spec
+    from netpress.compare import compare_ledger, compare_spec, terminal_tables
 
     progress = TerminalProgress(quiet=quiet)
     if spec.suffix == ".jsonl":
@@ -44,7 +44,8 @@ def run(
     if as_json:
         print_json({"title": results.title, "choices": list(results.choices), "rows": list(results.rows)})
         return
-    OUT.print(results.terminal_table())
+    for drawn in terminal_tables(results.rows):
+        OUT.print(drawn)
     for choice in results.choices:
         OUT.print(choice, style="dim")
     OUT.print(f"\ntable: {out / 'table.md'}   report: {out / 'report.html'}   ledger: {out / 'ledger.jsonl'}")

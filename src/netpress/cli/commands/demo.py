@@ -26,7 +26,7 @@ def run(
 
     Example: `netpress demo -o demo-out`
     """
-    from netpress.compare import best_of, compare_spec
+    from netpress.compare import best_of, compare_spec, terminal_tables
 
     progress = TerminalProgress(quiet=quiet)
     with resources.as_file(resources.files("netpress.compare") / "demo.yaml") as spec:
@@ -37,7 +37,8 @@ def run(
     if as_json:
         print_json({"title": results.title, "rows": list(results.rows), "best": best["recipe"], "file": str(file)})
         return
-    OUT.print(results.terminal_table())
+    for drawn in terminal_tables(results.rows):
+        OUT.print(drawn)
     OUT.print(f"\nbest by held-out accuracy: [bold]{best['recipe']}[/]")
     OUT.print(f"report   {out / 'report.html'}\nfile     {file}")
     OUT.print(f"\nnext:    netpress eval {file} --data digits\n         netpress inspect {file}")

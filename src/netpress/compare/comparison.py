@@ -1,0 +1,76 @@
+"""Whole comparisons: from a spec, or from a committed ledger, to tables and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netpress.compare.report import write_report
+from netpress.compare.rows import read_jsonl
+from netpress.compare.run import Results, run_comparison, write_tables
+from netpress.compare.spec_reader import read_spec
+from netpress.compare.work import Work
+from netpress.errors import ConfigError
+from netpress.measure import environment
+from netpress.progress import Progress
+
+REPORT = "report.html"
+
+
+def compare_spec(
+    spec: str | Path,
+    out: str | Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    only_table: bool = False,
+    retry: bool = True,
+) -> Results:
+    """Runs what is left of a comparison; ledger, tables and page are in ``out`` afterwards.
+
+    Raises:
+        ConfigError, UnknownNameError: The spec is wrong; nothing was run.
+    """
+    work = Work(data_root=data_root, device=device)
+    results = run_comparison(
+        read_spec(Path(spec)),
+        Path(out),
+        resolve=work.resolve,
+        run_teacher=work.run_teacher,
+        run_job=work.run_job,
+        progress=progress,
+        environment=environment(work.device),
+        only_table=only_table,
+        retry=retry,
+    )
+    write_report(results, Path(out) / REPORT)
+    return results
+
+
+def compare_ledger(ledger: str | Path, out: str | Path) -> Results:
+    """Tables and page of an exported ledger, without running anything.
+
+    Raises:
+        ConfigError: The file is no exported ledger.
+    """
+    rows = read_jsonl(ledger)
+    results = Results(title=Path(ledger).resolve().parent.name, rows=tuple(rows))
+    write_tables(Path(out), rows)
+    write_report(results, Path(out) / REPORT)
+    return results
+
+
+def best_of(results: Results) -> Mapping[str, Any]:
+    """The row whose small network has the best held-out quality, among those that are done and no reference.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    done = [
+        row for row in results.rows if row["status"] == "done" and not row["reference"] and row["result"]["held_out"]
+    ]
+    if not done:
+        raise ConfigError("no job of the comparison gave a network", remedy="see the errors in the table")
+    return max(done, key=lambda row: row["result"]["held_out"]["value"])
