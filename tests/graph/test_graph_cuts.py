@@ -14,7 +14,7 @@ def test_every_legal_cut_composes_to_the_network(name: str) -> None:
     net = trace(settled(NETWORKS[name]()).eval(), torch.randn(2, *IMAGE))
     x = torch.randn(3, *IMAGE)
     expected, counts = net(x), count(net)
-    for cut in legal_cuts(net):
+    for cut in {cut.at: cut for cut in legal_cuts(net)}.values():
         before, after = split(net, cut.name)
         middle = before(x)
         assert middle.shape[1:] == cut.shape == before.output_shape == after.input_shape
@@ -67,7 +67,7 @@ class TestPlaces:
     def test_dense_block_is_cut_only_at_its_ends(self) -> None:
         network = nn.Sequential(nn.Conv2d(3, 3, 1), DenseBlock(), nn.Linear(9, 2))
         names = [cut.name for cut in legal_cuts(trace(network, torch.randn(1, *IMAGE)))]
-        assert names == ["1", "1.convs", "1.convs.0", "2"]
+        assert names == ["1", "2"]
 
     def test_two_inputs_packed_in_one(self) -> None:
         cuts = legal_cuts(trace(Tokens(), torch.randint(0, 10, (2, 12))))
@@ -108,7 +108,7 @@ class TestErrors:
 
     def test_unknown_name(self) -> None:
         net = trace(Residual(), torch.randn(1, *IMAGE))
-        with pytest.raises(CutError, match="got: 'layr2'; allowed: bn1, layer1, .*remedy: did you mean 'layer2' or"):
+        with pytest.raises(CutError, match=r"got: 'layr2'; allowed: bn1, layer1, .*remedy: did you mean 'layer2' or"):
             find_cut(net, "layr2")
 
     def test_nothing_before(self) -> None:

@@ -108,7 +108,7 @@ class TestWriting:
 
         traced = trace(plain(), torch.randn(1, *IMAGE))
         traced.set_submodule("2", Scale())
-        with pytest.raises(UnsupportedOperatorError, match="module '2' is not among .*Scale.*trace the network again"):
+        with pytest.raises(UnsupportedOperatorError, match=r"module '2' is not among .*Scale.*trace the network again"):
             to_document(traced)
         to_document(trace(traced, torch.randn(1, *IMAGE)))
 
@@ -171,7 +171,7 @@ HOSTILE = {
     "missing argument": (_with_node(2, ["softmax", "", 1]), "argument 'dim' is missing"),
     "split into a billion": (_with_node(2, ["split", "", 1, 1, 0]), "taken apart by item"),
     "result never used": (_with_node(2, ["relu", "", 2]), "a node's result is never used"),
-    "wrong width": (_with_node(3, ["softmax", "", 1, 7]), "do not fit together; got: softmax"),
+    "wrong width": (_with_node(2, ["transpose", "", 1, 1, 7]), "do not fit together; got: transpose"),
     "batch flattened": (_with_node(5, ["Flatten", "5", [0]]), "do not fit together|not batch-first"),
     "tensor left over": (_with_node(1, ["ReLU", "1"]), r"tensors that the network has no place for; got: 1\.bias"),
     "tensor missing": (_with_node(2, ["Linear", "2", [8, 8]]), r"tensors are missing; got: 2\.bias, 2\.weight"),

@@ -6,7 +6,18 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_networks import IMAGE, NETWORKS, InPlace, Residual, Shared, SqueezeExcite, Tokens, Transformer, plain, settled
+from graph_networks import (
+    IMAGE,
+    NETWORKS,
+    InPlace,
+    Residual,
+    Shared,
+    SqueezeExcite,
+    Tokens,
+    Transformer,
+    plain,
+    settled,
+)
 from torch import Tensor, nn
 
 from netpress.errors import TraceError, UnsupportedOperatorError
@@ -317,7 +328,10 @@ class TestRefusals:
             (lambda self, x: x if x.sum() > 0 else -x, r"reads values of its input .*__bool__ in module '0'"),
             (lambda self, x: x * float(x.mean()), "reads values of its input"),
             (lambda self, x: x + torch.rand(4), "not a multiple of it.*values of a tensor made in forward in add"),
-            (lambda self, x: x * (x.shape[0] + 1), "not a multiple of it.*3 for 2 and 4 for 3 samples in mul of module"),
+            (
+                lambda self, x: x * (x.shape[0] + 1),
+                "not a multiple of it.*3 for 2 and 4 for 3 samples in mul of module",
+            ),
             (lambda self, x: x if x.shape[0] == 2 else x.relu(), "another course for another batch size"),
             (lambda self, x: x.relu() if x.shape[0] == 2 else x.abs(), "another course.*relu and abs in module '0'"),
             (lambda self, x: F.dropout(x), r"dropout is active in eval mode.*remedy: pass training=self\.training"),

@@ -34,7 +34,8 @@ def save(
 
     Args:
         path: Where to; an existing file is replaced.
-        network: Any module that `netpress.graph.trace` can trace, or an already traced one. Not changed.
+        network: Any module that `netpress.graph.trace` can trace, or an already traced one, which it must
+            be if its inputs are integers. Not changed.
         input_shape: The shape of one input, without the batch dimension, such as ``(3, 32, 32)``.
         preprocess: How raw inputs become the network's, as ``Preprocess.as_dict`` gives it; None: they are fed as is.
         task: What the outputs mean.

@@ -55,7 +55,7 @@ def compare_ledger(ledger: str | Path, out: str | Path) -> Results:
     Raises:
         ConfigError: The file is no exported ledger.
     """
-    rows = read_jsonl(ledger)
+    rows: list[Mapping[str, Any]] = [*read_jsonl(ledger)]
     results = Results(title=Path(ledger).resolve().parent.name, rows=tuple(rows))
     write_tables(Path(out), rows)
     write_report(results, Path(out) / REPORT)

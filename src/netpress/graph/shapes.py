@@ -31,16 +31,20 @@ def infer_values(network: GraphNetwork, batch: int = PROBE_BATCH) -> list[Any]:
         GraphError: The parts of the network do not fit together.
     """
     twin = meta_twin(network).eval()
-    x = torch.empty((batch, *network.input_shape), dtype=network.input_dtype, device="meta")  # (N, *input_shape)
-    values: list[Any] = [x]
+    values: list[Any] = []
     try:
         with torch.no_grad():
+            x = torch.empty(
+                (batch, *network.input_shape), dtype=network.input_dtype, device="meta"
+            )  # (N, *input_shape)
+            values.append(x)
             twin.run(x, lambda k, value: values.append(value))
     except (RuntimeError, ValueError, TypeError, IndexError, OverflowError, ArithmeticError, AssertionError) as error:
-        node = network.nodes[len(values) - 1]
+        node = network.nodes[len(values) - 1] if values else None
+        place = f"{node.op} {node.name!r}" if node else "the input"
         raise GraphError(
             f"the network does not run on an input of shape {network.input_shape}",
-            got=f"{node.op} {node.name!r}: {type(error).__name__}: {str(error)[:300]}",
+            got=f"{place}: {type(error).__name__}: {str(error)[:300]}",
         ) from error
     return values
 

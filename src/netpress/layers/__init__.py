@@ -10,6 +10,7 @@ from netpress.layers.fnn import FNN, fold_normalisation
 from netpress.layers.linear_projection import LinearLift, LinearProjection
 from netpress.layers.mixer import MixerBlock, MixerProjection
 from netpress.layers.pce import HermiteMap
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.layers.tucker import TuckerLift, TuckerProjection
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "LinearProjection",
     "MixerBlock",
     "MixerProjection",
+    "ReductionLayer",
     "TuckerLift",
     "TuckerProjection",
     "fold_normalisation",

@@ -9,10 +9,11 @@ from torch.nn import functional
 
 from netpress.layers.activation import activation as make_activation
 from netpress.layers.feature_maps import check_feature_maps, check_width
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.layers.tucker import TuckerLift
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(ReductionLayer):
     """1x1 convolution to a narrow width, then a 3x3 convolution, strided where at least half the positions go.
 
     (N, C, H, W) -> (N, r_C * r_H * r_W). Adaptive average pooling meets the sizes that the stride does not. With

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from netpress.layers.activation import activation as make_activation
 from netpress.layers.feature_maps import check_feature_maps
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.layers.tucker import TuckerLift
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ReductionLayer):
     """1x1 convolution, batch norm, activation, adaptive average pooling: (N, C, H, W) -> (N, r_C * r_H * r_W).
 
     ``C r_C + 2 r_C`` parameters: (256, 4, 4) -> (35, 3, 3) has 9,030.

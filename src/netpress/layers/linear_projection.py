@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import WeightsError
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.maths.ranks import check_feature_shape, check_rank
 
 
-class LinearProjection(nn.Module):
+class LinearProjection(ReductionLayer):
     """Flattens and multiplies by one matrix: (N, d1, ..., dk) -> (N, rank).
 
     ``rank * d1 * ... * dk`` parameters in a bias-free ``nn.Linear`` (published: rank 50). Starts with random

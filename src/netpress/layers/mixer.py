@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from netpress.errors import ConfigError
 from netpress.layers.feature_maps import check_feature_maps, check_width
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.layers.tucker import TuckerLift
 
 
@@ -39,7 +40,7 @@ class MixerBlock(nn.Module):
         return x + self.channel_mlp(self.channel_norm(x))
 
 
-class MixerProjection(nn.Module):
+class MixerProjection(ReductionLayer):
     """Positions as tokens, channels embedded to r_C, mixed, then positions projected to r_H * r_W.
 
     (N, C, H, W) -> (N, r_C * r_H * r_W), in the order of the other reduction layers (channel first). With T = H W,

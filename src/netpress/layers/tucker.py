@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import WeightsError
+from netpress.layers.reduction_layer import ReductionLayer
 from netpress.maths.ranks import check_feature_shape, check_ranks, contraction_order
 
 
-class TuckerProjection(nn.Module):
+class TuckerProjection(ReductionLayer):
     """Reduces features mode by mode: ``x x_1 P_1 ... x_k P_k``, flattened.
 
     (N, d1, ..., dk) -> (N, r1 * ... * rk). Mode n is a bias-free ``nn.Linear`` whose weight is P_n, (r_n, d_n); the

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
+from netpress.layers import ReductionLayer
 from netpress.maths import EXACT_SIZE, ExactSubspace, SketchedSubspace, Subspace
 from netpress.pipeline.features import Features
 from netpress.pipeline.job import Job
@@ -29,7 +29,7 @@ class ActiveSubspace(FlatReduction):
         energy: Share of the gradients' energy to keep when neither a rank nor a budget decides.
     """
 
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         size = torch.Size(features.shape).numel()
         gradients: Subspace = (
             ExactSubspace(size) if size <= EXACT_SIZE else SketchedSubspace(size, EXACT_SIZE // 8, seed=job.seed)

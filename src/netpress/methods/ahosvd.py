@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from netpress.errors import ConfigError
-from netpress.layers import TuckerProjection
+from netpress.layers import ReductionLayer, TuckerProjection
 from netpress.maths import ModeGrams, ranks_by_energy
 from netpress.pipeline.features import Features
 from netpress.pipeline.job import Job
@@ -47,10 +45,10 @@ class AHOSVD(ModeReduction):
     def learned(self) -> bool:
         return False
 
-    def build(self, shape: Sequence[int], ranks: Ranks) -> nn.Module:
+    def build(self, shape: Sequence[int], ranks: Ranks) -> ReductionLayer:
         return TuckerProjection(shape, ranks)
 
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         grams = ModeGrams(features.shape)
         for batch in features.batches():
             grams.update(batch)

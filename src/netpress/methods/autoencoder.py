@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from netpress.errors import ConfigError
-from netpress.layers import ConvEncoder
+from netpress.layers import ConvEncoder, ReductionLayer
 from netpress.pipeline.features import Features
 from netpress.pipeline.job import Job
 from netpress.pipeline.ranks import Ranks, channel_path, default_channel_ranks
@@ -48,7 +48,7 @@ class Autoencoder(ModeReduction):
     def build(self, shape: Sequence[int], ranks: Ranks) -> ConvEncoder:
         return ConvEncoder(shape, ranks, width=self.width)
 
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         shape = features.map_shape("autoencoder")
         ranks = features.choose_ranks(channel_path(shape), default_channel_ranks(shape))
         encoder = self.build(shape, ranks).to(job.device)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from netpress.errors import ConfigError
-from netpress.layers import MixerProjection
+from netpress.layers import MixerProjection, ReductionLayer
 from netpress.pipeline.features import Features
 from netpress.pipeline.job import Job
 from netpress.pipeline.ranks import Ranks, channel_path, default_channel_ranks
@@ -39,10 +37,10 @@ class Mixer(ModeReduction):
     def learned(self) -> bool:
         return True
 
-    def build(self, shape: Sequence[int], ranks: Ranks) -> nn.Module:
+    def build(self, shape: Sequence[int], ranks: Ranks) -> ReductionLayer:
         return MixerProjection(shape, ranks, blocks=self.blocks)
 
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         shape = features.map_shape("mixer")
         ranks = features.choose_ranks(channel_path(shape), default_channel_ranks(shape))
         return self.build(shape, ranks), ranks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
+from netpress.layers import ReductionLayer
 from netpress.maths import ExactSubspace, SketchedSubspace, Subspace
 from netpress.pipeline.features import Features
 from netpress.pipeline.job import Job
@@ -31,7 +31,7 @@ class POD(FlatReduction):
 
     randomised: bool = False
 
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         size = torch.Size(features.shape).numel()
         principal: Subspace = self._sketch(size, job.seed) if self.randomised else ExactSubspace(features.shape)
         for batch in features.batches():

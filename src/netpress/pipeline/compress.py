@@ -230,7 +230,9 @@ def _trained(student: GraphNetwork, recipe: Recipe, job: Job) -> TrainingRecord 
     """The recipe's training of the whole network, in place."""
     if recipe.training.epochs == 0:
         return None
-    plain: Objective = CrossEntropy() if job.task == "classification" else MeanSquaredError()
+    plain: Objective = (
+        CrossEntropy(recipe.training.label_smoothing) if job.task == "classification" else MeanSquaredError()
+    )
     objective = plain if recipe.distill is None else recipe.distill.objective(job.teacher)
     plan = recipe.training
     stream = job.stream(batch_size=plan.batch_size, shuffle=True, augment=plan.augment)
@@ -307,8 +309,8 @@ def pick_device(device: str | torch.device) -> torch.device:
 def _scratch(work_dir: str | Path | None) -> Iterator[Path]:
     """A folder for checkpoints: the user's, cleared after success only, or a temporary one."""
     if work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="netpress-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="netpress-") as temporary:
+            yield Path(temporary)
         return
     folder = Path(work_dir)
     folder.mkdir(parents=True, exist_ok=True)

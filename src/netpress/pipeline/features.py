@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,23 +13,14 @@ from torch.nn import functional
 
 from netpress.errors import CutError
 from netpress.graph import Cut, GraphNetwork, count
-from netpress.layers import FNN, HermiteMap, LinearProjection
+from netpress.layers import FNN, HermiteMap, LinearProjection, ReductionLayer
 from netpress.maths import HermiteFit, StreamingMoments, Subspace, ranks_by_energy
 from netpress.pipeline.job import Job
 from netpress.pipeline.ranks import Ranks, flat_path, largest_that_fits
-from netpress.training import Distillation, FeatureStore, MeanSquaredError, Objective, TrainingPlan
+from netpress.training import Distillation, FeatureStore, MeanSquaredError, Objective, Reconstruction, TrainingPlan
 
 if TYPE_CHECKING:
     from netpress.pipeline.reduction import Reduction
-
-
-@dataclass(frozen=True)
-class Reconstruct:
-    """Objective of an autoencoder: mean squared error between what goes in and what comes out."""
-
-    def __call__(self, network: nn.Module, x: Tensor, y: Any) -> dict[str, Tensor]:
-        output = network(x)
-        return {"loss": functional.mse_loss(output, x), "output": output}
 
 
 class Features:
@@ -86,14 +75,14 @@ class Features:
             layer = self.method.build(self.shape, ranks)
             return nn.Sequential(layer, self._new_map(layer))
 
-    def _new_map(self, layer: nn.Module) -> nn.Module:
+    def _new_map(self, layer: ReductionLayer) -> nn.Module:
         if self.method.map == "fnn":
             return FNN(layer.out_features, self.method.hidden, self.job.outputs)
         if self.method.map == "pce":
             return HermiteMap(layer.out_features, self.method.degree, self.job.outputs)
         return nn.Sequential(OrderedDict(lift=layer.lift(), tail=copy.deepcopy(self.after)))
 
-    def fit_projection(self, subspace: Subspace, energy: float) -> tuple[nn.Module, Ranks]:
+    def fit_projection(self, subspace: Subspace, energy: float) -> tuple[ReductionLayer, Ranks]:
         """The projection on the leading directions of a subspace: as many as asked for, as the budget allows, or as keep
         ``energy``."""
         spectrum = subspace.spectrum()
@@ -131,7 +120,7 @@ class Features:
             features = x.detach().requires_grad_(True)  # (N, *shape)
             output = tail(features)  # (N, outputs)
             if self.job.task == "classification":
-                target = output.argmax(1) if labels is None else labels  # (N,)
+                target = labels if isinstance(labels, Tensor) else output.argmax(1)  # (N,)
                 loss = functional.cross_entropy(output, target, reduction="sum")
             else:
                 loss = output.square().sum() / 2
@@ -141,59 +130,72 @@ class Features:
         """Trains an autoencoder of the features, in place, by mean squared error."""
         stream = self.store.stream(batch_size=256, shuffle=True, seed=self.job.seed)
         self.job.trainer("reconstruction").fit(
-            autoencoder, stream, self._plan(epochs), Reconstruct(), label="reconstruct features"
+            autoencoder, stream, self._plan(epochs), Reconstruction(), label="reconstruct features"
         )
 
-    def fit_map(self, layer: nn.Module) -> nn.Module:
+    def fit_map(self, layer: ReductionLayer) -> nn.Module:
         """The fitted input-output map behind ``layer``; trains a learned layer with it."""
-        method, job = self.method, self.job
-        mapping = self._new_map(layer).to(job.device)
-        if method.map == "pce":
-            if method.learned:
-                # Polynomials are fitted to features that are there: a linear head teaches the layer which to make.
-                self._train(layer, nn.Linear(layer.out_features, job.outputs).to(job.device), "warm-up")
-            moments = self._moments(layer)
-            mean, std = moments.mean(), moments.std()
-            fit = HermiteFit(layer.out_features, method.degree, job.outputs, mean=mean, std=std)
-            for reduced, answers in self._reduced(layer, targets="outputs"):
-                fit.update(reduced, answers)
-            mapping.set_fit(fit.solve(), mean, std)
-            return mapping
-        if method.map == "fnn" and not method.learned:
+        if self.method.map == "pce":
+            return self._fit_polynomials(layer)
+        if self.method.map == "tail":
+            return self._fit_tail(layer)
+        mapping = FNN(layer.out_features, self.method.hidden, self.job.outputs).to(self.job.device)
+        if not self.method.learned:
             moments = self._moments(layer)
             mapping.fold_normalisation(moments.mean(), moments.std())
-        if method.map == "tail":
-            if method.learned:
-                self.fit_reconstruction(nn.Sequential(layer, mapping.lift), method.map_epochs)
-            return mapping
         self._train(layer, mapping, "map")
         return mapping
 
-    def _moments(self, layer: nn.Module) -> StreamingMoments:
+    def _fit_polynomials(self, layer: ReductionLayer) -> nn.Module:
+        """Least squares on the original's answers."""
+        outputs = self.job.outputs
+        if self.method.learned:
+            # Polynomials are fitted to features that are there: a linear head teaches the layer which to make.
+            self._train(layer, nn.Linear(layer.out_features, outputs).to(self.job.device), "warm-up")
+        moments = self._moments(layer)
+        mean, std = moments.mean(), moments.std()
+        fit = HermiteFit(layer.out_features, self.method.degree, outputs, mean=mean, std=std)
+        for reduced, answers in self._reduced(layer, targets="outputs"):
+            fit.update(reduced, answers)
+        mapping = HermiteMap(layer.out_features, self.method.degree, outputs).to(self.job.device)
+        mapping.set_fit(fit.solve(), mean, std)
+        return mapping
+
+    def _fit_tail(self, layer: ReductionLayer) -> nn.Module:
+        """The way back to features, and the original's own tail; a learned layer learns to rebuild the features."""
+        lift = layer.lift().to(self.job.device)
+        if self.method.learned:
+            self.fit_reconstruction(nn.Sequential(layer, lift), self.method.map_epochs)
+        return nn.Sequential(OrderedDict(lift=lift, tail=copy.deepcopy(self.after)))
+
+    def _moments(self, layer: ReductionLayer) -> StreamingMoments:
         moments = StreamingMoments(layer.out_features)
         for reduced, _ in self._reduced(layer):
             moments.update(reduced)
         return moments
 
-    def _reduced(self, layer: nn.Module, targets: str = "labels") -> Iterator[tuple[Tensor, Any]]:
+    def _reduced(self, layer: ReductionLayer, targets: str = "labels") -> Iterator[tuple[Tensor, Any]]:
         layer.eval()
         for x, y in self.store.stream(batch_size=256, targets=targets).batches(0):
             with torch.no_grad():
                 yield layer(x), y  # (N, out_features)
 
-    def _train(self, layer: nn.Module, mapping: nn.Module, label: str) -> None:
+    def _train(self, layer: ReductionLayer, mapping: nn.Module, label: str) -> None:
         """Trains the map on the stored features, and the layer with it when it is a learned one."""
         settings = Distillation(alpha=1.0 if self.job.fit.labels is None else 0.5, temperature=2.0)
         classify = self.job.task == "classification"
         objective: Objective = settings.stored() if classify else MeanSquaredError()
         plan = self._plan(self.method.map_epochs)
-        if not self.method.learned:
-            plan = dataclasses.replace(plan, lr_scale={"reduction": 0.0})
-        stream = self.store.stream(
-            batch_size=plan.batch_size, shuffle=True, seed=self.job.seed, targets="both" if classify else "outputs"
-        )
-        joined = nn.Sequential(OrderedDict(reduction=layer, map=mapping))
-        self.job.trainer(label).fit(joined, stream, plan, objective, label=f"fit {label}")
+        targets = "both" if classify else "outputs"
+        trainer, seed = self.job.trainer(label), self.job.seed
+        if self.method.learned:
+            joined = nn.Sequential(OrderedDict(reduction=layer, map=mapping))
+            stream = self.store.stream(batch_size=plan.batch_size, shuffle=True, seed=seed, targets=targets)
+            trainer.fit(joined, stream, plan, objective, label=f"fit {label}")
+            return
+        with self.store.mapped(layer) as reduced:
+            stream = reduced.stream(batch_size=plan.batch_size, shuffle=True, seed=seed, targets=targets)
+            trainer.fit(mapping, stream, plan, objective, label=f"fit {label}")
 
     def _plan(self, epochs: int) -> TrainingPlan:
         return TrainingPlan(

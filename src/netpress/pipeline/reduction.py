@@ -23,7 +23,7 @@ from torch import nn
 
 from netpress.errors import BudgetError, ConfigError, CutError
 from netpress.graph import Cut, GraphNetwork, find_cut, legal_cuts, split
-from netpress.layers import LinearProjection
+from netpress.layers import LinearProjection, ReductionLayer
 from netpress.maths import check_rank, check_ranks
 from netpress.pipeline.budget import fits
 from netpress.pipeline.features import Features
@@ -72,7 +72,7 @@ class Reduction(Method):
     # What a method says of its layer ------------------------------------------------------------------------------
 
     @abstractmethod
-    def build(self, shape: Sequence[int], ranks: Ranks) -> nn.Module:
+    def build(self, shape: Sequence[int], ranks: Ranks) -> ReductionLayer:
         """The layer, not fitted yet, for features of ``shape`` (without N)."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Reduction(Method):
         """The ranks that the user fixed, checked against ``shape``; None leaves the choice to ``candidates``."""
 
     @abstractmethod
-    def fit_layer(self, features: Features, job: Job) -> tuple[nn.Module, Ranks]:
+    def fit_layer(self, features: Features, job: Job) -> tuple[ReductionLayer, Ranks]:
         """Chooses ranks (by ``features.choose_ranks``) and gives the layer: fitted, or freshly built when ``learned``."""
 
     @property
@@ -91,7 +91,8 @@ class Reduction(Method):
     # The common way ------------------------------------------------------------------------------------------------
 
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
-        cut = find_cut(network, self.at or job.cut) if (self.at or job.cut) else choose_cut(network, job.bounds)
+        at = self.at or job.cut
+        cut = choose_cut(network, job.bounds) if at is None else find_cut(network, at)
         before, after = split(network, cut.name)
         features = Features(self, cut, before.to(job.device).eval(), after.to(job.device).eval(), job)
         job.progress.say(f"cut before {cut.name!r}: features {tuple(cut.shape)}")
@@ -143,7 +144,7 @@ class FlatReduction(Reduction):
     def given_ranks(self, shape: Sequence[int]) -> Ranks | None:
         return None if self.rank is None else (check_rank(torch.Size(shape).numel(), self.rank),)
 
-    def build(self, shape: Sequence[int], ranks: Ranks) -> nn.Module:
+    def build(self, shape: Sequence[int], ranks: Ranks) -> ReductionLayer:
         return LinearProjection(shape, ranks[0])
 
 

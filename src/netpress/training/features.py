@@ -151,6 +151,18 @@ class FeatureStore:
         outputs = _tensor(self.outputs[rows], self._device)
         return x, (outputs if targets == "outputs" else (labels, outputs))
 
+    def mapped(self, network: nn.Module, *, batch_size: int = 256) -> FeatureStore:
+        """A second store of ``network``'s outputs on these features, with the same labels and teacher outputs.
+
+        For maps that are fitted behind a frozen layer: the layer then runs once, not once an epoch. Close it on its own.
+        """
+        if self._folder is None:
+            raise DataError("the store is closed")
+        stream = self.stream(batch_size=batch_size)
+        second = FeatureStore.collect(network, stream, folder=self._folder.parent)
+        second.labels, second.outputs = self.labels, self.outputs
+        return second
+
     def close(self) -> None:
         """Deletes the files; the arrays are not to be used any more. Twice does no harm."""
         if self._folder is not None:

@@ -61,11 +61,11 @@ class ResNet8(nn.Module):
 
         y = functional.pad(x, _BELOW_AND_RIGHT)  # (N, 16, 33, 33)
         y = self.relu3(self.bn3(self.conv3(y)))  # (N, 32, 16, 16)
-        x = self.relu4(self.conv5(x) + self.bn4(self.conv4(y)))  # (N, 32, 16, 16)
+        x = self.relu4(self.bn4(self.conv4(y)) + self.conv5(x))  # (N, 32, 16, 16)
 
         y = functional.pad(x, _BELOW_AND_RIGHT)  # (N, 32, 17, 17)
         y = self.relu5(self.bn5(self.conv6(y)))  # (N, 64, 8, 8)
-        x = self.relu6(self.conv8(x) + self.bn6(self.conv7(y)))  # (N, 64, 8, 8)
+        x = self.relu6(self.bn6(self.conv7(y)) + self.conv8(x))  # (N, 64, 8, 8)
 
         return self.linear(self.avgpool(x).flatten(1))  # (N, classes)
 
