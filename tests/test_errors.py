@@ -60,9 +60,7 @@ def test_absent_parts_leave_no_trace_but_false_ones_are_told() -> None:
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
     error = UnknownNameError("method", "ahosdv", ["pod", "mixer", "ahosvd"])
-    assert str(error) == (
-        "unknown method; got: 'ahosdv'; allowed: ahosvd, mixer, pod; remedy: did you mean 'ahosvd'?"
-    )
+    assert str(error) == ("unknown method; got: 'ahosdv'; allowed: ahosvd, mixer, pod; remedy: did you mean 'ahosvd'?")
     assert error.nearest == ["ahosvd"]
 
 

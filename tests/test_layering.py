@@ -74,13 +74,15 @@ def forbidden(package: str, source: str) -> list[str]:
     """What ``source`` must not hold: prints outside the command line, pickles, code run from text, asserts, bare excepts."""
     found = [f"line {n}: imports {name}" for n, name in imports(source) if name.partition(".")[0] in PICKLERS]
     for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Assert | ast.ExceptHandler | ast.Call):
+            continue
         said = None
         if isinstance(node, ast.Assert):
             said = "asserts; raise an error of netpress.errors"
-        elif isinstance(node, ast.ExceptHandler) and node.type is None:
-            said = "catches everything"
         elif isinstance(node, ast.Call):
             said = _forbidden_call(package, node)
+        elif node.type is None:
+            said = "catches everything"
         if said:
             found.append(f"line {node.lineno}: {said}")
     return found

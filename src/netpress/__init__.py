@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; ``tests/test_package.p
     from netpress.errors import NetpressError
     from netpress.graph import GraphNetwork, trace
     from netpress.measure import cost, quality
-    from netpress.pipeline import Budget, Job, Method, Recipe, Result, compress, find_method, method_names, open_network
+    from netpress.pipeline import Budget, Job, Method, Recipe, find_method, method_names, open_network
+    from netpress.pipeline.compress import Result, compress  # by its own module: mypy takes pipeline's for the module
     from netpress.training import Distillation, TrainingPlan
 
 __all__ = [

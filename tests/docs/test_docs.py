@@ -68,7 +68,9 @@ def test_commands_parse(line: str) -> None:
         assert given["net"] in netpress.zoo.names()
 
 
-@pytest.mark.parametrize("line", ["netpress nosuch", "netpress compress resnet20", "netpress eval x.netpress -d digits --no"])
+@pytest.mark.parametrize(
+    "line", ["netpress nosuch", "netpress compress resnet20", "netpress eval x.netpress -d digits --no"]
+)
 def test_a_wrong_command_is_seen(line: str) -> None:
     usage_error = typer.BadParameter.__bases__[0]
     with pytest.raises((usage_error, KeyError)):
@@ -130,7 +132,9 @@ def test_the_specs_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/recipes.md"])
-def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"my_trained_network": lambda: netpress.zoo.build("digits_cnn", seed=0)}
     for block in blocks(page, "python"):

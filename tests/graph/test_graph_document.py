@@ -67,6 +67,12 @@ class TestRoundTrip:
         x = torch.randn(3, *IMAGE, dtype=torch.float16)
         assert torch.equal(read(x), traced(x))
 
+    def test_network_that_does_nothing(self) -> None:
+        read = from_document(*to_document(trace(nn.Identity(), torch.randn(1, 4))))
+        x = torch.randn(3, 4)
+        assert read.nodes == ()
+        assert torch.equal(read(x), x)
+
     def test_shared_tensors_are_written_once_and_stay_shared(self) -> None:
         document, tensors = to_document(trace(Shared(), torch.randn(1, *IMAGE)))
         assert document["t"] == [["second.weight", "first.weight"]]
@@ -148,7 +154,10 @@ HOSTILE = {
     "empty shape side": (lambda d: d | {"in": [0, 8, 8]}, "not an input shape"),
     "input too large for its modules": (lambda d: d | {"in": [3, 2**30, 2**30]}, "do not fit together"),
     "type of input": (lambda d: d | {"dt": "object"}, "not a type of input"),
-    "no nodes": (lambda d: d | {"n": []}, "not a list of nodes"),
+    "nodes of text": (lambda d: d | {"n": "ReLU"}, "not a list of nodes"),
+    "nodes without end": (lambda d: d | {"n": [["relu", "", 1]] * 50_001}, "not a list of nodes; allowed: up to 50000"),
+    "no nodes": (lambda d: d | {"n": []}, "tensors that the network has no place for"),
+    "many results": (lambda d: d | {"n": [*d["n"], ["unbind", "", 1]]}, "must give one tensor; got: unbind"),
     "node is text": (_with_node(0, "Conv2d"), "node 0 .*must be a list"),
     "operator by import": (_with_node(0, ["os.system", "0", ["true"]]), "node 0 .*'os.system' is not an operator"),
     "operator by attribute": (_with_node(0, ["__class__", "0"]), "not an operator of the closed list"),
@@ -165,6 +174,7 @@ HOSTILE = {
     "width as float": (_with_node(0, ["Conv2d", "0", [3, 4.0, 3]]), "argument 'out_channels' must be"),
     "no stride": (_with_node(0, ["Conv2d", "0", [3, 4, 3, 0]]), "argument 'stride' must be"),
     "groups that do not divide": (_with_node(0, ["Conv2d", "0", [3, 4, 3, 1, 1, 1, 2]]), "node 0 .*divisible"),
+    "padding outside the table": (_with_node(2, ["Embedding", "2", [4, 8, 4]]), "node 2 .*Padding_idx must be within"),
     "memory of a planet": (_with_node(6, ["Linear", "6", [64, 2**31 - 1]]), r"tensor '6\.weight' has another shape"),
     "more than a planet": (_with_node(6, ["Linear", "6", [2**31 - 1, 2**31 - 1]]), "node 6|another shape"),
     "too many arguments": (_with_node(2, ["relu", "", 1, 1]), "at most 1 arguments"),
@@ -277,5 +287,5 @@ def test_mutated_document_is_refused_or_read_as_it_says(data: st.DataObject) -> 
         read = from_document(json.loads(json.dumps(document)), tensors)
     except FormatError:
         return
-    again, _ = to_document(read)
-    assert from_document(again, tensors).nodes == read.nodes
+    again, own = to_document(read)
+    assert from_document(json.loads(_bytes(again)), own).nodes == read.nodes

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from netpress.graph import from_document, to_document, trace
 from netpress.graph.calls import CALLS
 from netpress.graph.kinds import KINDS
 from netpress.graph.leaves import build_leaf, leaf_configuration, leaf_operator
@@ -88,6 +91,27 @@ class TestModules:
 
     def test_window_of_a_pool_is_its_stride_unless_said(self) -> None:
         assert leaf_configuration(nn.MaxPool2d((2, 2))) == leaf_configuration(nn.MaxPool2d(2, 2)) == (2,)
+
+
+SHAPES = {"1d": (4, 8), "2d": (4, 8, 8), "3d": (4, 8, 8, 8)}  # of one sample, by the end of the operator's name
+OTHER_SHAPES = {"Linear": (4,), "LayerNorm": (4, 6), "Unflatten": (6,), "PReLU": (3, 8), "PixelShuffle": (4, 2, 2)}
+
+
+@pytest.mark.parametrize("op", MODULES)
+def test_leaf_and_traced_through_module_are_one(op: str) -> None:
+    """A subclass of each leaf is traced through; both ways lead to the module's own outputs."""
+    plain = build_leaf(op, FULL.get(op, ()), device="cpu").eval()
+    subclass = type("Traced" + op, (MODULES[op].type,), {})
+    through = copy.deepcopy(plain)
+    through.__class__ = subclass
+    shape = OTHER_SHAPES.get(op, SHAPES.get(op[-2:], (4, 8, 8)))
+    x = torch.randn(3, *shape) if op != "Embedding" else torch.randint(0, 4, (3, 5))
+    leaf, function = trace(nn.Sequential(plain).eval(), x), trace(nn.Sequential(through).eval(), x)
+    assert [node.op for node in leaf.nodes] == [op]
+    assert op not in [node.op for node in function.nodes]
+    for net in (leaf, function):
+        assert torch.equal(net(x), plain(x))
+        assert torch.equal(from_document(*to_document(net))(x), plain(x))
 
 
 class TestSignature:

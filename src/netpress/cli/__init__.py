@@ -13,16 +13,27 @@ def main(arguments: list[str] | None = None) -> None:
 
     try:
         app(args=arguments)
+    except SystemExit as end:
+        if end.code == 130:  # typer turns Ctrl-C into this, without a word
+            _say_interrupted()
+        raise
     except NetpressError as error:
-        ERR.print(f"[bold red]error[/]  {_escape(error.what)}")
+        # Not wrapped: where no terminal shows it, a path or a name must stay in one piece.
+        ERR.print(f"[bold red]error[/]  {_escape(error.what)}", soft_wrap=True)
         for label in ("got", "allowed", "remedy"):
             value = getattr(error, label)
             if value is not None:
-                ERR.print(f"  [bold]{label:<8}[/]{_escape(str(value))}")
+                ERR.print(f"  [bold]{label:<8}[/]{_escape(str(value))}", soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
-        ERR.print("interrupted: the same command goes on from the last checkpoint, where it keeps one")
+        _say_interrupted()
         sys.exit(130)
+
+
+def _say_interrupted() -> None:
+    from netpress.cli.console import ERR
+
+    ERR.print("interrupted: the same command goes on from the last checkpoint, where it keeps one")
 
 
 def _escape(text: str) -> str:

@@ -88,7 +88,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        number = index in right
+        drawn.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         drawn.add_row(*("" if cell is None else str(cell) for cell in row))
     OUT.print(drawn)

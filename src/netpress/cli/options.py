@@ -29,7 +29,7 @@ WEIGHTS = Annotated[
 INPUT = Annotated[
     str | None, typer.Option("--input", metavar="C,H,W", help="Input shape, for networks that do not say theirs.")
 ]
-SEED = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+SEED = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else goes to stderr.")]
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

@@ -32,6 +32,11 @@ class Statistic:
             return None
         return cls(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
 
+    @property
+    def alone(self) -> Statistic:
+        """The mean without its spread, for where there is no room for it."""
+        return Statistic(self.mean, None, self.count)
+
     def as_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "spread": self.spread, "count": self.count}
 
@@ -59,8 +64,8 @@ def integer(statistic: Statistic | None) -> str:
 
 
 def share(statistic: Statistic | None) -> str:
-    """A share of 1 in percent, two or three digits that count: ``11.9 %``."""
-    return _written(statistic, lambda v: f"{v * 100:.3g}", unit=" %")
+    """A share of 1 in percent, three digits that count: ``11.9 %``, ``40.0 %``."""
+    return _written(statistic, lambda v: _digits(v * 100, 3), unit=" %")
 
 
 def percent(statistic: Statistic | None) -> str:
@@ -90,12 +95,49 @@ def scaled(statistic: Statistic | None, unit: str) -> str:
     step = min(max(int(math.log10(statistic.mean) // 3), 0), 4) if statistic.mean > 0 else 0
     factor, prefix = 1000.0**step, ("", "k", "M", "G", "T")[step]
     suffix = f" {prefix}{unit}".rstrip()
-    return _written(statistic, lambda v: f"{v / factor:.4g}", unit=suffix)
+    return _written(statistic, lambda v: _digits(v / factor, 4) if step else f"{v:.4g}", unit=suffix)
 
 
 def factor(statistic: Statistic | None) -> str:
     """``1.84×``."""
     return _written(statistic, lambda v: f"{v:.2f}", unit="×")
+
+
+def three_digits(statistic: Statistic | None) -> str:
+    """Three digits that count, for times: ``0.139``, ``12.0``."""
+    return _written(statistic, lambda v: _digits(v, 3))
+
+
+def duration(minutes: float | None) -> str:
+    """Minutes in the unit that suits them.
+
+    >>> duration(0.024), duration(12.3), duration(150.0)
+    ('1.4 s', '12 min', '2.5 h')
+    """
+    if minutes is None:
+        return ""
+    value, unit = next(
+        (minutes * scale, unit) for scale, unit, most in ((60.0, "s", 1.5), (1.0, "min", 90.0), (1 / 60, "h", math.inf))
+        if minutes < most
+    )
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def answers(quality: Mapping[str, Any] | None) -> str:
+    """A quality object in words: ``99.72 % (359/360)``, or the value in the metric's own unit."""
+    value = quality_value(quality)
+    if quality is None or value is None:
+        return ""
+    if quality["metric"] not in SHARES:
+        return f"{value:.4g}"
+    counted = f" ({quality['correct']:,}/{quality['count']:,})" if quality.get("correct") is not None else ""
+    return f"{value:.2f} %{counted}"
+
+
+def _digits(value: float, count: int) -> str:
+    # '#' keeps the zeros that count (40.0), but leaves a bare point where there are no decimals (100.).
+    written = f"{value:#.{count}g}" if 1e-4 <= abs(value) < 10**count else f"{value:.{count}g}"
+    return written.rstrip(".")
 
 
 def _written(

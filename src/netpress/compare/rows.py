@@ -1,36 +1,29 @@
-"""Ledger rows as text: a JSON object a line, the same bytes for the same rows, and no path of any machine in it."""
+"""Ledger rows as text: a JSON object a line, the same bytes for the same rows, and no path of any machine in it.
+
+The first line is of the comparison (title, choices), then come the original networks that it trained, then the grid. The
+field ``kind`` tells them apart.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from netpress.compare.jobs import CompareJob, Keyed
 from netpress.compare.ledger import Row
+from netpress.compare.results import Results
 from netpress.errors import ConfigError
 
-#: The fields of a row, in their order in the file.
-FIELDS = (
-    "stage",
-    "network",
-    "data",
-    "recipe",
-    "budget",
-    "seed",
-    "reference",
-    "status",
-    "result",
-    "error",
-    "minutes",
-    "started",
-    "environment",
-    "content",
-    "key",
-)
+_OUTCOME = ("status", "result", "error", "minutes", "started", "environment", "content", "key")
+#: The fields of each kind of row, in their order in the file.
+JOB_FIELDS = ("kind", "stage", "network", "data", "recipe", "budget", "seed", "reference", *_OUTCOME)
+TEACHER_FIELDS = ("kind", "network", "data", "seed", *_OUTCOME)
+COMPARISON_FIELDS = ("kind", "title", "choices")
+_FIELDS = {"comparison": COMPARISON_FIELDS, "teacher": TEACHER_FIELDS, "job": JOB_FIELDS}
 
 # An absolute path with at least one folder in it, POSIX or Windows; not what follows a host name, a word or a slash.
 _ABSOLUTE = re.compile(r"(?<![\w/.}~…])(?:[A-Za-z]:[\\/]|\\\\|/(?!/))(?:[^\s\\/'\":;,?()\[\]{}<>|]+[\\/])+")
@@ -39,8 +32,6 @@ _ABSOLUTE = re.compile(r"(?<![\w/.}~…])(?:[A-Za-z]:[\\/]|\\\\|/(?!/))(?:[^\s\\
 def export(keyed: Keyed, row: Row | None) -> dict[str, Any]:
     """One row of the exported ledger: the names of a job and what the ledger knows of it, without machine paths."""
     job = keyed.job
-    if not isinstance(job, CompareJob):
-        raise TypeError(f"only the cells of the grid are exported, not {job.label!r}")
     known = {
         "status": row.status if row else "pending",
         "result": row.result if row else None,
@@ -49,8 +40,12 @@ def export(keyed: Keyed, row: Row | None) -> dict[str, Any]:
         "started": row.started if row else None,
         "environment": row.environment if row else None,
     }
-    found = {**job.names, "reference": job.recipe.reference, **known, "content": keyed.content, "key": keyed.key}
-    return {name: without_paths(found[name]) for name in FIELDS}
+    if isinstance(job, CompareJob):
+        named = {"kind": "job", **job.names, "reference": job.recipe.reference}
+    else:
+        named = {"kind": "teacher", "network": job.network.name, "data": job.data.name, "seed": job.seed}
+    found = {**named, **known, "content": keyed.content, "key": keyed.key}
+    return {name: without_paths(found[name]) for name in _FIELDS[named["kind"]]}
 
 
 def without_paths(value: Any) -> Any:
@@ -71,13 +66,15 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as lines of JSON, in the order given."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+def to_jsonl(results: Results) -> str:
+    """Results as lines of JSON."""
+    first = {"kind": "comparison", "title": results.title, "choices": list(results.choices)}
+    lines = (first, *results.teachers, *results.rows)
+    return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
 
 
-def read_jsonl(file: str | Path) -> list[dict[str, Any]]:
-    """The rows of an exported ledger.
+def read_jsonl(file: str | Path) -> Results:
+    """The results of an exported ledger.
 
     Raises:
         ConfigError: The file cannot be read, or a line is no row; the text names the line.
@@ -89,17 +86,35 @@ def read_jsonl(file: str | Path) -> list[dict[str, Any]]:
         lines = written.removesuffix("\n").split("\n") if written else []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("the ledger cannot be read", got=str(file), allowed="a file ledger.jsonl") from error
-    rows = []
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _FIELDS}
     for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{file.name}, line {number} is no JSON", got=str(error)) from error
-        missing = [name for name in FIELDS if name not in row] if isinstance(row, dict) else list(FIELDS)
-        if missing:
-            raise ConfigError(f"{file.name}, line {number} is no ledger row", got=f"no {', '.join(missing)}")
-        rows.append(row)
-    return rows
+        row = _row(line, f"{file.name}, line {number}")
+        found[row["kind"]].append(row)
+    named = found["comparison"][0] if found["comparison"] else {"title": "", "choices": ()}
+    return Results(
+        title=str(named["title"]),
+        rows=tuple(found["job"]),
+        teachers=tuple(found["teacher"]),
+        choices=tuple(str(choice) for choice in named["choices"]),
+    )
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{place} is no JSON", got=str(error)) from error
+    if not isinstance(row, dict):
+        raise ConfigError(f"{place} is no ledger row", got=type(row).__name__, allowed="a JSON object")
+    kind = row.get("kind", "job")  # ledgers of the grid alone do not say it
+    if kind not in _FIELDS:
+        raise ConfigError(f"{place} is of an unknown kind", got=repr(kind), allowed=", ".join(_FIELDS))
+    fields = _FIELDS[kind]
+    row["kind"] = kind
+    missing = [name for name in fields if name not in row]
+    if missing:
+        raise ConfigError(f"{place} is no ledger row", got=f"no {', '.join(missing)}", allowed=", ".join(fields))
+    return {name: row[name] for name in fields}
 
 
 def write_text(file: Path, text: str) -> None:

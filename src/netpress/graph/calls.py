@@ -17,8 +17,9 @@ from torch import Tensor
 
 from netpress.graph.operators import FUNCTIONS
 
-# Arguments that change nothing in a functional, straight-line program (in-place is undone, see `trace`).
-_WITHOUT_EFFECT = {"inplace", "memory_format", "_stacklevel", "recompute_scale_factor", "cudnn_enable"}
+# Arguments that change nothing in a straight-line program: in-place is undone (see `trace`), and the type of norm says
+# something only beside the largest norm, which is refused.
+_WITHOUT_EFFECT = {"inplace", "memory_format", "_stacklevel", "norm_type"}
 _FOLLOWS_MODE = {"training"}  # judged by `trace`: it must be off in eval mode
 _SYNONYMS = {"self": "input", "axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}
 
@@ -110,7 +111,7 @@ _calls("detach", None, _T.data.__get__)  # type: ignore[attr-defined]
 for _op in (
     "relu6", "silu", "mish", "hardswish", "hardsigmoid", "logsigmoid", "gelu", "leaky_relu", "elu", "softplus", "hardtanh",
     "linear", "embedding", "conv1d", "conv2d", "conv3d", "layer_norm", "group_norm", "dropout", "dropout2d",
-    "scaled_dot_product_attention", "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d",
+    "scaled_dot_product_attention", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "interpolate", "pixel_shuffle",
     "pixel_unshuffle",
 ):  # fmt: skip
@@ -120,6 +121,7 @@ _calls("leaky_relu", None, F.leaky_relu_)
 _calls("elu", None, F.elu_)
 _calls("hardtanh", None, F.hardtanh_)
 _calls("dropout", "input p training inplace", F.dropout)
+_calls("dropout1d", "input p training inplace", F.dropout1d)
 _calls("dropout2d", "input p training inplace", F.dropout2d)
 _calls("batch_norm", "input running_mean running_var weight bias training momentum eps", F.batch_norm)
 _calls("conv_transpose1d", "input weight bias stride padding output_padding groups dilation", F.conv_transpose1d)
@@ -150,6 +152,24 @@ _calls("max_pool1d", None, torch.max_pool1d)
 _calls("max_pool2d", None, torch.max_pool2d)
 _calls("movedim", None, torch.moveaxis, _T.moveaxis)
 
+
+# Calls that give the same values again: no node, only a second name for the tensor.
+SAME_VALUES = {
+    _T.contiguous, torch.clone, _T.clone, _T.requires_grad_, torch.positive, _T.positive, _T.__pos__,
+}  # fmt: skip
+CASTS = {
+    _T.to, _T.type, _T.type_as, _T.float, _T.double, _T.half, _T.bfloat16, _T.long, _T.int, _T.bool, _T.cpu, _T.cuda,
+}  # fmt: skip
+# Calls that hand the values of a tensor to python, where they cannot be followed.
+READS = {
+    _T.item, _T.tolist, _T.__bool__, _T.__float__, _T.__int__, _T.__index__, _T.__complex__, _T.numpy, _T.__array__,
+    _T.__contains__, _T.is_nonzero, torch.is_nonzero, torch.equal, _T.equal, torch.allclose, _T.allclose,
+}  # fmt: skip
+# Calls whose result depends on the shape and type of their arguments alone.
+SHAPE_ONLY = {
+    torch.zeros_like, torch.ones_like, torch.full_like, _T.new_zeros, _T.new_ones, _T.new_full, _T.new_tensor,
+}  # fmt: skip
+MODE_DEPENDENT = {F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.batch_norm: 5}  # place of the argument `training`
 
 # ---------------------------------------------------------------- calls whose meaning lies in their arguments
 

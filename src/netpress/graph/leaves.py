@@ -24,7 +24,7 @@ def leaf_operator(module: nn.Module) -> str | None:
         return None
     try:
         twin = build_leaf(op, leaf_configuration(module))
-    except (ValueError, TypeError, RuntimeError):
+    except ValueError:
         return None
     return op if _tensor_table(twin) == _tensor_table(module) and not module._modules else None
 
@@ -46,11 +46,14 @@ def build_leaf(op: str, configuration: tuple[Any, ...], device: str = "meta") ->
     """The module ``op`` of a canonical ``configuration``, without memory for its tensors unless ``device`` says so.
 
     Raises:
-        ValueError, TypeError, RuntimeError: torch refuses the configuration.
+        ValueError: torch refuses the configuration.
     """
     listed = MODULES[op]
-    with torch.device(device):
-        return listed.type(**listed.signature.bind(configuration))
+    try:
+        with torch.device(device):
+            return listed.type(**listed.signature.bind(configuration))
+    except (TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
+        raise ValueError(f"{op}: {error}") from error
 
 
 def _attribute(module: nn.Module, name: str) -> Any:

@@ -60,7 +60,7 @@ class GraphNetwork(nn.Module):
         tensors: Parameters and buffers that lie outside leaf modules, by dotted name.
         input_shape: Shape of one sample, without N.
         output_shape: Shape of one output, without N.
-        input_dtype: What the input is converted to, where it differs in being integral or not.
+        input_dtype: Type of the input.
 
     Raises:
         GraphError: A name that is no dotted name or that is taken twice.
@@ -81,7 +81,7 @@ class GraphNetwork(nn.Module):
         self._input_shape = tuple(input_shape)
         self._output_shape = tuple(output_shape)
         self._input_dtype = input_dtype
-        self._program: list[_Step] | None = None
+        self._program = _compile(self._nodes)
         for name, module in modules.items():
             owner, last = _owner(self, name, modules)
             _claim(owner, last, name)
@@ -121,8 +121,6 @@ class GraphNetwork(nn.Module):
     def run(self, x: Tensor, watch: Callable[[int, Any], None] | None = None) -> Tensor:
         """As `forward`; ``watch(k, value)`` is told the result of node ``k`` as soon as there is one."""
         program = self._program
-        if program is None:
-            program = self._program = _compile(self._nodes)
         batch = x.shape[0]
         values: list[Any] = [None] * (len(program) + 1)
         values[0] = x
@@ -147,7 +145,12 @@ class GraphNetwork(nn.Module):
         return values[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_program": None}  # compiled steps are closures: neither copied nor pickled
+        # compiled steps are closures, which can neither be copied nor pickled
+        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._program = _compile(self._nodes)
 
     def extra_repr(self) -> str:
         return f"{self._input_shape} -> {self._output_shape}, {len(self._nodes)} nodes"

@@ -209,6 +209,10 @@ def _dropout(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
     return F.dropout(input, p, training)
 
 
+def _dropout1d(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
+    return F.dropout1d(input, p, training)
+
+
 def _dropout2d(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
     return F.dropout2d(input, p, training)
 
@@ -294,6 +298,7 @@ _function(
 )
 _function("group_norm", F.group_norm, "input num_groups:count weight:tensor?=null bias:tensor?=null eps:float=1e-05")
 _function("dropout", _dropout, "input p:float=0.5", follows_training=True)
+_function("dropout1d", _dropout1d, "input p:float=0.5", follows_training=True)
 _function("dropout2d", _dropout2d, "input p:float=0.5", follows_training=True)
 _function(
     "scaled_dot_product_attention",
@@ -334,6 +339,7 @@ _function("var", _var, "input dim:dims?=null correction:natural=1 keepdim:bool=f
 _FPOOL = "input kernel_size:window stride:window?=null padding:padding=0"
 _function("max_pool1d", F.max_pool1d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
 _function("max_pool2d", F.max_pool2d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
+_function("max_pool3d", F.max_pool3d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
 _function("avg_pool1d", F.avg_pool1d, f"{_FPOOL} ceil_mode:bool=false count_include_pad:bool=true")
 _function(
     "avg_pool2d",

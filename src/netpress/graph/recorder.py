@@ -14,30 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from netpress.errors import NetpressError, TraceError, UnsupportedOperatorError
-from netpress.graph.calls import ADAPTED, CALLS, DECOMPOSED
+from netpress.graph.calls import ADAPTED, CALLS, CASTS, DECOMPOSED, MODE_DEPENDENT, READS, SAME_VALUES, SHAPE_ONLY
 from netpress.graph.leaves import leaf_operator
 from netpress.graph.network import GraphNetwork
 from netpress.graph.operators import BUFFER, FUNCTIONS, PARAMETER
 from netpress.graph.values import Ref
-
-_T = Tensor
-# Calls that give the same values again: no node, only a second name for the tensor.
-_SAME_VALUES = {
-    _T.contiguous, torch.clone, _T.clone, _T.requires_grad_, torch.positive, _T.positive, _T.__pos__,
-}  # fmt: skip
-_CASTS = {
-    _T.to, _T.type, _T.type_as, _T.float, _T.double, _T.half, _T.bfloat16, _T.long, _T.int, _T.bool, _T.cpu, _T.cuda,
-}  # fmt: skip
-# Calls that hand the values of a tensor to python, where they cannot be followed.
-_READS = {
-    _T.item, _T.tolist, _T.__bool__, _T.__float__, _T.__int__, _T.__index__, _T.__complex__, _T.numpy, _T.__array__,
-    _T.__contains__, _T.is_nonzero, torch.is_nonzero, torch.equal, _T.equal, torch.allclose, _T.allclose,
-}  # fmt: skip
-# Calls whose result depends on the shape and type of their arguments alone.
-_SHAPE_ONLY = {
-    torch.zeros_like, torch.ones_like, torch.full_like, _T.new_zeros, _T.new_ones, _T.new_full, _T.new_tensor,
-}  # fmt: skip
-_MODE_DEPENDENT = {F.dropout: 2, F.dropout2d: 2, F.batch_norm: 5}  # place of the argument `training`
 
 
 @dataclass
@@ -231,18 +212,18 @@ class Recorder(TorchFunctionMode):
             if changed:
                 raise self._unsupported(func, None)
             self._check_read(func, args, kwargs)
-        elif func not in _SHAPE_ONLY:
+        elif func not in SHAPE_ONLY:
             self._take_down(func, args, kwargs, result, before, source if changed else None)
         return result
 
     def _take_down(
         self, func: Any, args: Any, kwargs: Any, result: Any, before: _State, changed: Tensor | None
     ) -> None:
-        if func in _SAME_VALUES or func in _CASTS:
+        if func in SAME_VALUES or func in CASTS:
             if before.kept is not None:
                 return  # of a tensor that nothing recorded: so is the result
             source = args[0]
-            if func in _SAME_VALUES or result.dtype == before.dtype:
+            if func in SAME_VALUES or result.dtype == before.dtype:
                 self._name_value(result, self._to_ref(source).index)
             else:
                 self._record(
@@ -292,7 +273,7 @@ class Recorder(TorchFunctionMode):
         if id(x) in self._stale:
             raise TraceError(
                 "a tensor is used after another view of its memory was changed in place",
-                got=f"in module {self._scopes[-1]!r}",
+                got=f"in {place_of(self._scopes[-1])}",
                 remedy="write that change out of place",
             )
         if id(x) not in self._values and id(x) in self._tensors:
@@ -334,36 +315,41 @@ class Recorder(TorchFunctionMode):
     # ------------------------------------------------------------ refusals
 
     def _check_read(self, func: Any, args: Any, kwargs: Any) -> None:
-        if func not in _READS:
+        if func not in READS:
             return
         for x in _tensors_in((args, kwargs)):
             value = self._find(x)
             if value is not None and self._depends(value):
                 raise TraceError(
                     "the network reads values of its input into python, so that its course depends on them",
-                    got=f"{_name(func)} in module {self._scopes[-1]!r}",
+                    got=f"{_name(func)} in {place_of(self._scopes[-1])}",
                     remedy="use torch.where or another operator on tensors",
                 )
 
     def _check_mode(self, func: Any, args: Any, kwargs: Any, values: dict[str, Any]) -> None:
-        if func not in _MODE_DEPENDENT:
+        if func not in MODE_DEPENDENT:
             return
-        place = _MODE_DEPENDENT[func]
+        place = MODE_DEPENDENT[func]
         default = func is not F.batch_norm
         training = kwargs.get("training", args[place] if len(args) > place else default)
         if training and not (func is F.batch_norm and values.get("running_mean") is None):
             raise TraceError(
                 f"{_name(func)} is active in eval mode",
-                got=f"training=True in module {self._scopes[-1]!r}",
+                got=f"training=True in {place_of(self._scopes[-1])}",
                 remedy="pass training=self.training",
             )
 
     def _unsupported(self, func: Any, error: Exception | None) -> UnsupportedOperatorError:
         return UnsupportedOperatorError(
             f"{_name(func)} is not among the operators a traced network is made of",
-            got=f"{error or 'a call'} in module {self._scopes[-1] or 'at the root'!r}",
+            got=f"{error or 'a call'} in {place_of(self._scopes[-1])}",
             remedy=f"say it with those: {', '.join(FUNCTIONS)}",
         )
+
+
+def place_of(name: str) -> str:
+    """How error texts call the module ``name``."""
+    return f"module {name!r}" if name else "the root module"
 
 
 def _name(func: Any) -> str:

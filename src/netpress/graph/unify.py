@@ -10,7 +10,7 @@ from torch import Tensor
 from netpress.errors import TraceError, UnsupportedOperatorError
 from netpress.graph.network import Node
 from netpress.graph.operators import BUFFER, FUNCTIONS, MODULES
-from netpress.graph.recorder import Record, Recorder
+from netpress.graph.recorder import Record, Recorder, place_of
 from netpress.graph.values import Batch, Ref, map_refs
 
 
@@ -94,7 +94,7 @@ class _Unifier:
         except _DifferError as error:
             raise TraceError(
                 "the network depends on the batch size in a way that is not a multiple of it",
-                got=f"{error} in {one.op} of module {one.name or 'at the root'!r}",
+                got=f"{error} in {one.op} of {place_of(one.name)}",
                 remedy="let nothing but shapes depend on the number of samples, and make no random numbers in forward",
             ) from None
         if one.op in FUNCTIONS:
@@ -103,7 +103,7 @@ class _Unifier:
             except ValueError as error:
                 raise UnsupportedOperatorError(
                     f"{one.op} with these arguments is not among the operators a traced network is made of",
-                    got=f"{error} in module {one.name or 'at the root'!r}",
+                    got=f"{error} in {place_of(one.name)}",
                 ) from None
         else:
             args = (values["input"],) if one.op in MODULES else ()
@@ -178,5 +178,5 @@ def _same_nans(a: Tensor, b: Tensor) -> bool:
 def _first_difference(first: list[Record], second: list[Record]) -> str:
     for one, two in zip(first, second, strict=False):
         if one.op != two.op:
-            return f"{one.op} and {two.op} in module {one.name or 'at the root'!r}"
+            return f"{one.op} and {two.op} in {place_of(one.name)}"
     return f"{len(first)} and {len(second)} calls"

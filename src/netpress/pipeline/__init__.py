@@ -4,7 +4,7 @@ from netpress.pipeline.budget import Budget
 from netpress.pipeline.compress import Result, compress, pick_device
 from netpress.pipeline.inputs import Opened, open_network
 from netpress.pipeline.job import Job
-from netpress.pipeline.method import Method, find_method, method_name, method_names
+from netpress.pipeline.method import Method, field_docs, find_method, method_name, method_names
 from netpress.pipeline.recipe import Recipe
 from netpress.pipeline.teachers import judge_file, plan_with, train_network
 
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "Result",
     "compress",
+    "field_docs",
     "find_method",
     "judge_file",
     "method_name",

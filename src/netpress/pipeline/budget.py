@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from netpress.errors import BudgetError, ConfigError, UnknownNameError
 
@@ -48,10 +49,9 @@ class Limit:
     relative: bool
 
     def __str__(self) -> str:
-        if self.relative:
-            return f"{self.metric}={self.amount * 100:g}%"
-        whole = self.amount.is_integer()
-        return f"{self.metric}={int(self.amount) if whole else self.amount}"
+        # In decimals: a product with 100 in floating point would not read back as the same share.
+        amount = Decimal(repr(float(self.amount))) * (100 if self.relative else 1)
+        return f"{self.metric}={amount.normalize():f}{'%' if self.relative else ''}"
 
     def bound(self, original: Mapping[str, float]) -> float:
         """The bound in the metric's unit, given the original's values by metric."""
@@ -136,9 +136,8 @@ def _limit(text: str) -> Limit:
             got=repr(amount),
             allowed="a positive number, with % or one of k, M, G, kB, MB, kiB, MiB",
         )
-    value = float(match.group(1))
     relative = unit == "%"
-    value = value / 100 if relative else value * _UNITS[unit]
+    value = float(Decimal(match.group(1)) / 100) if relative else float(match.group(1)) * _UNITS[unit]
     if not math.isfinite(value) or value <= 0 or (relative and value > 1):
         raise ConfigError(
             f"the budget's amount for {metric!r} is out of range", got=amount.strip(), allowed="above 0, at most 100 %"

@@ -126,10 +126,10 @@ class Features:
                 loss = output.square().sum() / 2
             yield torch.autograd.grad(loss, features)[0]
 
-    def fit_reconstruction(self, autoencoder: nn.Module, epochs: int) -> None:
-        """Trains an autoencoder of the features, in place, by mean squared error."""
+    def fit_reconstruction(self, autoencoder: nn.Module, epochs: int, *, label: str = "reconstruction") -> None:
+        """Trains an autoencoder of the features, in place, by mean squared error; ``label`` names its checkpoint."""
         stream = self.store.stream(batch_size=256, shuffle=True, seed=self.job.seed)
-        self.job.trainer("reconstruction").fit(
+        self.job.trainer(label).fit(
             autoencoder, stream, self._plan(epochs), Reconstruction(), label="reconstruct features"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -13,6 +14,24 @@ import yaml
 from netpress.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-3`` is a number, as in YAML 1.2; in YAML 1.1 it would be a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML or JSON text says.
+
+    Raises:
+        yaml.YAMLError: It is neither.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
@@ -51,9 +70,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not sign or not name.strip():
         raise ConfigError("a setting reads FIELD=VALUE", got=repr(text), allowed="such as --set ranks=35,3,3")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = read_yaml(value)
         if isinstance(parsed, str) and "," in parsed:
-            parsed = [yaml.safe_load(piece) for piece in parsed.split(",") if piece.strip()]
+            parsed = [read_yaml(piece) for piece in parsed.split(",") if piece.strip()]
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of {name.strip()!r} cannot be read", got=repr(value), allowed="YAML") from error
     return name.strip(), parsed

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -85,6 +86,16 @@ def method_name(method: Method | type[Method]) -> str:
         if point.value == f"{cls.__module__}:{cls.__qualname__}":
             return name
     return cls.__module__.rpartition(".")[2]
+
+
+def field_docs(cls: type[Method]) -> dict[str, str]:
+    """What each field means, by name: the ``Attributes`` of the class's docstring, and of its bases' for what they bring."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", inspect.getdoc(base) or "", re.MULTILINE)
+        for entry in re.finditer(r"^    (\w+): (.*(?:\n     +.*)*)", section.group(1) if section else "", re.MULTILINE):
+            docs[entry.group(1)] = " ".join(entry.group(2).split())
+    return docs
 
 
 @cache

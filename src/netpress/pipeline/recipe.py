@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from netpress.errors import ConfigError, UnknownNameError
-from netpress.pipeline.fields import all_fields, coerce, construct, parse_assignment, plain
+from netpress.pipeline.fields import all_fields, coerce, construct, parse_assignment, plain, read_yaml
 from netpress.pipeline.method import Method, find_method, method_name, method_names
 from netpress.training import Distillation, TrainingPlan
 
@@ -81,7 +81,7 @@ class Recipe:
         if path.suffix not in (".yaml", ".yml", ".json") and not path.is_file():
             raise UnknownNameError("recipe", text, method_names(), remedy=_recipe_remedy(text))
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+            loaded = read_yaml(path.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"the recipe {text} cannot be read", got=str(error)) from error
         if not isinstance(loaded, Mapping):

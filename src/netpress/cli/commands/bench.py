@@ -25,6 +25,9 @@ def run(
     """
     from netpress.bench import run_bench, topics
 
+    if name is None and as_json:
+        print_json({"topics": [{"name": topic, "summary": summary} for topic, summary in topics()]})
+        return
     if name is None:
         table("Benchmarks", ("topic", "what is measured"), topics())
         return

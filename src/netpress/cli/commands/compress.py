@@ -32,7 +32,7 @@ def run(
         Path | None, typer.Option(help="Folder of checkpoints. Default: OUT.work beside OUT; gone when done.")
     ] = None,
     print_recipe: Annotated[
-        bool, typer.Option("--print-recipe", help="Print the whole recipe as YAML and stop.")
+        bool, typer.Option("--print-recipe", help="Print the whole recipe (YAML; with --json JSON) and stop.")
     ] = False,
     device: options.DEVICE = "auto",
     seed: options.SEED = 0,
@@ -46,14 +46,20 @@ def run(
     Example: `netpress compress vgg16_bn -w cifar10_vgg16bn -d cifar10 -r ahosvd --at features.24 -b params=13% -o small.netpress`
     """
     from netpress.data import open_data
+    from netpress.errors import ConfigError
     from netpress.pipeline import Budget, Recipe, compress, open_network
 
     chosen = Recipe.read(recipe).with_settings(settings or [])
+    if print_recipe and as_json:
+        print_json(chosen.as_dict())
+        return
     if print_recipe:
         OUT.print(chosen.to_yaml(), markup=False, end="")
         return
     progress = TerminalProgress(quiet=quiet)
     limits = Budget.parse(budget)
+    if out.is_dir():
+        raise ConfigError("--out is a folder", got=str(out), allowed="the file to write", remedy=f"-o {out / 'small.netpress'}")
     source = open_data(data, root=data_root, seed=seed, progress=progress)
     opened = open_network(net, weights=weights, data=source, seed=seed)
     if weights is None and not net.endswith(".netpress"):
@@ -103,4 +109,4 @@ def _show(document: dict[str, Any], out: Path) -> None:
     )
     for warning in document["warnings"]:
         OUT.print(f"[yellow]note[/]  {warning}")
-    OUT.print(f"written: {out} ({document['minutes']:.1f} min)")
+    OUT.print(f"written: {out} ({document['minutes']:.1f} min)", markup=False, soft_wrap=True)

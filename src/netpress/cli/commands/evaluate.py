@@ -15,7 +15,7 @@ def run(
     file: Annotated[Path, typer.Argument(help="A .netpress file.")],
     data: options.DATA,
     split: Annotated[Literal["test", "train"], typer.Option(help="Which part of the data.")] = "test",
-    batch: Annotated[int, typer.Option(help="Images at a time.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     latency: Annotated[bool, typer.Option(help="Measure the latency, too.")] = False,
     data_root: options.DATA_ROOT = None,
     device: options.DEVICE = "auto",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from netpress.cli import options
-from netpress.cli.console import OUT, amount, print_json, size, table
+from netpress.cli.console import OUT, amount, print_json, share, size, table
 
 
 def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json: options.JSON = False) -> None:
@@ -23,13 +23,13 @@ def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json
         print_json(document)
         return
     table(
-        str(file.name),
-        ("tensor", "dtype", "shape", "codec", "bytes", "bits a weight", "entropy", "density", "values"),
+        f"{file.name}: bits and H0 (zero-order entropy) are a weight",
+        ("tensor", "type", "shape", "codec", "bytes", "bits", "H0", "density", "values"),
         [
             (
                 t["name"],
-                t["dtype"],
-                "x".join(map(str, t["shape"])) or "scalar",
+                t["dtype"].replace("float", "f").replace("int", "i"),
+                "x".join(map(str, t["shape"])) or "-",
                 t["codec"],
                 amount(t["size_bytes"]),
                 _number(t["bits_per_weight"]),
@@ -42,11 +42,10 @@ def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json
         right=(4, 5, 6, 7, 8),
     )
     OUT.print()
-    sections = document["size_bytes"]
-    table("Bytes", ("section", "bytes"), [(k, amount(v)) for k, v in sections.items()], right=(1,))
-    OUT.print(
-        f"\n{size(sections.get('total'))}, format {document['format_version']}, sha256 {document['sha256'][:16]}…"
-    )
+    total = document["size_bytes"]
+    sections = [(name, amount(count), share(count, total)) for name, count in document["section_bytes"].items()]
+    table("Where the bytes go", ("part", "bytes", "share"), [*sections, ("total", amount(total), "")], right=(1, 2))
+    OUT.print(f"\n{size(total)}, format {document['format_version']}, sha256 {document['sha256']}", highlight=False)
 
 
 def _number(value: float | None) -> str:

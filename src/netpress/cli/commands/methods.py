@@ -28,9 +28,9 @@ def run(
     elif name:
         OUT.print(f"[bold]{cards[0]['name']}[/]  ({cards[0]['stage']})\n")
         OUT.print(cards[0]["card"], markup=False)
-        rows = [(f["name"], f["type"], f["default"]) for f in cards[0]["fields"]]
+        rows = [(f["name"], f["type"], f["default"], f["meaning"]) for f in cards[0]["fields"]]
         OUT.print()
-        table("Fields (--set FIELD=VALUE)", ("field", "type", "default"), rows)
+        table("Fields (--set FIELD=VALUE)", ("field", "type", "default", "meaning"), rows)
     else:
         table("Methods", ("name", "stage", "what it does"), [(c["name"], c["stage"], c["summary"]) for c in cards])
         OUT.print("\nOne method's card: netpress methods NAME", style="dim")
@@ -40,6 +40,9 @@ def _card(name: str, cls: Any) -> dict[str, Any]:
     import dataclasses
     import inspect
 
+    from netpress.pipeline import field_docs
+
+    docs = field_docs(cls)
     text = inspect.getdoc(cls) or ""
     return {
         "name": name,
@@ -47,7 +50,12 @@ def _card(name: str, cls: Any) -> dict[str, Any]:
         "summary": text.split("\n")[0],
         "card": text,
         "fields": [
-            {"name": f.name, "type": str(f.type), "default": _default(f, dataclasses.MISSING)}
+            {
+                "name": f.name,
+                "type": str(f.type),
+                "default": _default(f, dataclasses.MISSING),
+                "meaning": docs.get(f.name, ""),
+            }
             for f in dataclasses.fields(cls)
         ],
     }

@@ -41,4 +41,4 @@ def run(
         print_json(document)
         return
     OUT.print(f"{opened.name}: test {judged(document['quality'])}, held out {judged(document['held_out'])}")
-    OUT.print(f"written: {out}")
+    OUT.print(f"written: {out}", markup=False, soft_wrap=True)
