@@ -2,10 +2,12 @@
 
 from netpress.compare.comparison import best_of, compare_ledger, compare_spec
 from netpress.compare.jobs import CompareJob, JobContext, TeacherJob
-from netpress.compare.run import Results, run_comparison
+from netpress.compare.markdown import render
+from netpress.compare.results import Results
+from netpress.compare.run import run_comparison
 from netpress.compare.spec import Spec
 from netpress.compare.spec_reader import read_spec
-from netpress.compare.table import render, terminal_tables
+from netpress.compare.terminal import terminal_tables
 
 __all__ = [
     "CompareJob",

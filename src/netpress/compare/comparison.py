@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from netpress.compare.choice import LOWER_IS_BETTER
 from netpress.compare.report import write_report
+from netpress.compare.results import Results
 from netpress.compare.rows import read_jsonl
-from netpress.compare.run import Results, run_comparison, write_tables
+from netpress.compare.run import run_comparison, write_tables
 from netpress.compare.spec_reader import read_spec
 from netpress.compare.work import Work
 from netpress.errors import ConfigError
@@ -55,9 +57,8 @@ def compare_ledger(ledger: str | Path, out: str | Path) -> Results:
     Raises:
         ConfigError: The file is no exported ledger.
     """
-    rows: list[Mapping[str, Any]] = [*read_jsonl(ledger)]
-    results = Results(title=Path(ledger).resolve().parent.name, rows=tuple(rows))
-    write_tables(Path(out), rows)
+    results = read_jsonl(ledger)
+    write_tables(Path(out), results)
     write_report(results, Path(out) / REPORT)
     return results
 
@@ -73,4 +74,5 @@ def best_of(results: Results) -> Mapping[str, Any]:
     ]
     if not done:
         raise ConfigError("no job of the comparison gave a network", remedy="see the errors in the table")
-    return max(done, key=lambda row: row["result"]["held_out"]["value"])
+    lower = done[0]["result"]["held_out"]["metric"] in LOWER_IS_BETTER
+    return (min if lower else max)(done, key=lambda row: row["result"]["held_out"]["value"])

@@ -117,7 +117,8 @@ def duration(minutes: float | None) -> str:
     if minutes is None:
         return ""
     value, unit = next(
-        (minutes * scale, unit) for scale, unit, most in ((60.0, "s", 1.5), (1.0, "min", 90.0), (1 / 60, "h", math.inf))
+        (minutes * scale, unit)
+        for scale, unit, most in ((60.0, "s", 1.5), (1.0, "min", 90.0), (1 / 60, "h", math.inf))
         if minutes < most
     )
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"

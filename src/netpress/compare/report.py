@@ -13,10 +13,11 @@ import yaml
 from netpress._version import __version__
 from netpress.compare import figures
 from netpress.compare.figures import Statistic, median_ms, quality_value
+from netpress.compare.notes import notes
+from netpress.compare.results import Results
 from netpress.compare.rows import write_text
-from netpress.compare.run import Results
 from netpress.compare.scatter import Plot, Point, scatter, shape_of
-from netpress.compare.table import SPEEDUP_WORTH_NAMING, TableRow, notes, table_rows
+from netpress.compare.table import SPEEDUP_WORTH_NAMING, TableRow, table_rows
 
 
 @dataclass(frozen=True, kw_only=True)

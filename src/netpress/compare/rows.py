@@ -107,7 +107,7 @@ def _row(line: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ConfigError(f"{place} is no ledger row", got=type(row).__name__, allowed="a JSON object")
     kind = row.get("kind", "job")  # ledgers of the grid alone do not say it
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise ConfigError(f"{place} is of an unknown kind", got=repr(kind), allowed=", ".join(_FIELDS))
     fields = _FIELDS[kind]
     row["kind"] = kind

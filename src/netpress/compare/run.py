@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from netpress.compare.choice import choose
-from netpress.compare.jobs import CompareJob, JobContext, Keyed, Resolve, TeacherJob, jobs_of, keyed, versions
-from netpress.compare.ledger import Claim, Ledger
-from netpress.compare.rows import export, to_jsonl, write_text
+from netpress.compare.formats import to_csv, to_json
+from netpress.compare.jobs import CompareJob, Keyed, Resolve, jobs_of, keyed, versions
+from netpress.compare.ledger import Ledger
+from netpress.compare.markdown import to_markdown
+from netpress.compare.results import Results
+from netpress.compare.rows import export, to_jsonl, without_paths, write_text
+from netpress.compare.runner import RunJob, Runner, RunTeacher
 from netpress.compare.spec import Spec, Stage
-from netpress.compare.table import to_csv, to_json, to_markdown
-from netpress.errors import ConfigError, NetpressError
+from netpress.errors import ConfigError
 from netpress.progress import Progress, SilentProgress
-
-#: How long a process that has nothing left to claim waits before it looks again at what the others run.
-POLL_S = 0.5
-
-RunTeacher = Callable[[TeacherJob, JobContext], Mapping[str, Any]]
-RunJob = Callable[[CompareJob, JobContext], Mapping[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Results:
-    """A comparison's outcome.
-
-    Attributes:
-        title: The spec's.
-        rows: Exported ledger rows, in the order of the spec.
-        choices: What each choosing stage chose, a sentence each.
-    """
-
-    title: str
-    rows: tuple[Mapping[str, Any], ...]
-    choices: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> int:
-        """How many jobs failed."""
-        return sum(row["status"] == "failed" for row in self.rows)
 
 
 def run_comparison(
@@ -82,7 +56,7 @@ def run_comparison(
         raise ConfigError("there is no ledger to make a table of", got=str(out), remedy="run the comparison first")
     possible = {stage.name: _possible(spec, stage, resolve) for stage in spec.stages}
     with Ledger(out) as ledger:
-        run = _Run(
+        runner = Runner(
             ledger=ledger,
             out=out,
             run_teacher=run_teacher,
@@ -91,38 +65,50 @@ def run_comparison(
             environment=dict(environment) if environment is not None else default_environment(),
             retry=_failed_keys(ledger, possible) if retry else set(),
         )
-        rows: list[Mapping[str, Any]] = []
+        ended: list[Keyed] = []
         choices: list[str] = []
 
-        def write() -> None:
-            write_tables(out, [*rows, *(export(k, ledger.row(k.key)) for k in jobs)])
+        def results(jobs: Iterable[Keyed]) -> Results:
+            return _results(spec.title, [*ended, *jobs], choices, ledger)
 
         for stage in spec.stages:
             jobs = possible[stage.name]
             if stage.best is not None:
-                jobs = _chosen(stage, jobs, rows, choices)
+                jobs = _chosen(stage, jobs, results([]).rows, choices)
             if not only_table:
                 for job in jobs:
                     ledger.add(job.key, job.content)
                 try:
-                    for _ in run.all(stage.name, jobs):
-                        write()
+                    for _ in runner.all(stage.name, jobs):
+                        write_tables(out, results(jobs))
                 finally:
-                    write()
-            rows += [export(k, ledger.row(k.key)) for k in jobs]
-        write_tables(out, rows)
-    return Results(title=spec.title, rows=tuple(rows), choices=tuple(choices))
+                    write_tables(out, results(jobs))
+            ended += jobs
+        found = results([])
+        write_tables(out, found)
+    return found
 
 
-def write_tables(out: Path, rows: list[Mapping[str, Any]]) -> None:
+def write_tables(out: Path, results: Results) -> None:
     """Writes ``ledger.jsonl`` and the three tables made of it, each file as a whole."""
     for name, text in (
-        ("ledger.jsonl", to_jsonl(rows)),
-        ("table.md", to_markdown(rows)),
-        ("table.csv", to_csv(rows)),
-        ("table.json", to_json(rows)),
+        ("ledger.jsonl", to_jsonl(results)),
+        ("table.md", to_markdown(results)),
+        ("table.csv", to_csv(results.rows)),
+        ("table.json", to_json(results)),
     ):
         write_text(out / name, text)
+
+
+def _results(title: str, jobs: list[Keyed], choices: Iterable[str], ledger: Ledger) -> Results:
+    # A teacher that many jobs share stands once, where the first of them needs it.
+    teachers = {k.teacher.key: k.teacher for k in jobs if k.teacher is not None}
+    return Results(
+        title=without_paths(title),
+        rows=tuple(export(k, ledger.row(k.key)) for k in jobs),
+        teachers=tuple(export(k, ledger.row(k.key)) for k in teachers.values()),
+        choices=tuple(without_paths(choice) for choice in choices),
+    )
 
 
 def default_environment() -> dict[str, Any]:
@@ -147,7 +133,7 @@ def _failed_keys(ledger: Ledger, possible: Mapping[str, list[Keyed]]) -> set[str
     return {key for key, row in rows.items() if row is not None and row.status == "failed"}
 
 
-def _chosen(stage: Stage, jobs: list[Keyed], rows: list[Mapping[str, Any]], choices: list[str]) -> list[Keyed]:
+def _chosen(stage: Stage, jobs: list[Keyed], rows: Iterable[Mapping[str, Any]], choices: list[str]) -> list[Keyed]:
     """The jobs of a choosing stage, once the stage it chooses from has ended; none of the choice before that."""
     best = stage.best
     if best is None:
@@ -167,131 +153,3 @@ def _chosen(stage: Stage, jobs: list[Keyed], rows: list[Mapping[str, Any]], choi
     else:
         choices.append(f"{stage.name} waits for {best.of} to end.")
     return [k for k in jobs if isinstance(k.job, CompareJob) and (k.job.network.name, k.job.recipe.name) in pairs]
-
-
-class _Run:
-    """One process's work on the jobs of a ledger."""
-
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        out: Path,
-        run_teacher: RunTeacher,
-        run_job: RunJob,
-        progress: Progress,
-        environment: Mapping[str, Any],
-        retry: set[str],
-    ) -> None:
-        self.ledger, self.out, self.progress = ledger, out, progress
-        self.run_teacher, self.run_job = run_teacher, run_job
-        self.environment, self.retry = environment, retry
-
-    def all(self, stage: str, jobs: list[Keyed]) -> Iterator[Keyed]:
-        """Sees every job ended, by this process or another; yields after each that this one ran."""
-        again = sum(k.key in self.retry for k in jobs)
-        if again:
-            self.progress.say(f"{stage}: trying {again} job{'s' if again > 1 else ''} again that failed before")
-        waiting = False
-        with self.progress.step(stage, total=len(jobs)) as step:
-            left = jobs
-            while left:
-                busy = []
-                for job in left:
-                    claim = self._one(job)
-                    if claim is Claim.BUSY:
-                        busy.append(job)
-                        continue
-                    step.advance()
-                    if claim is Claim.TAKEN:
-                        yield job
-                if len(busy) == len(left):
-                    if not waiting:
-                        self.progress.say(f"{stage}: waiting for another process to end {len(busy)} of the jobs")
-                    waiting = True
-                    time.sleep(POLL_S)
-                left = busy
-
-    def _one(self, keyed: Keyed) -> Claim:
-        row = self.ledger.row(keyed.key)
-        if row is not None and row.status == "done":  # then its teacher is not needed any more, either
-            return Claim.DONE
-        if row is not None and row.status == "failed" and keyed.key not in self.retry:
-            return Claim.FAILED
-        teacher_error = None
-        teacher = None
-        if keyed.teacher is not None:
-            ready = self._teacher(keyed.teacher)
-            if ready is Claim.BUSY:
-                return Claim.BUSY
-            teacher = self._file(keyed.teacher)
-            if ready is Claim.FAILED:
-                failed = self.ledger.row(keyed.teacher.key)
-                teacher_error = f"its teacher failed: {failed.error if failed else 'unknown'}"
-        claim = self._claim(keyed)
-        if claim is Claim.TAKEN and teacher_error is not None:
-            self.ledger.fail(keyed.key, teacher_error, minutes=0.0)
-        elif claim is Claim.TAKEN:
-            self._attempt(keyed, teacher)
-        return claim
-
-    def _teacher(self, keyed: Keyed) -> Claim:
-        self.ledger.add(keyed.key, keyed.content)
-        if not self._file(keyed).is_file():
-            self.ledger.reopen_teacher(keyed.key)
-        claim = self._claim(keyed)
-        if claim is Claim.TAKEN:
-            self._attempt(keyed, None)
-            claim = self._claim(keyed)  # done or failed now
-        return claim
-
-    def _claim(self, keyed: Keyed) -> Claim:
-        claim = self.ledger.claim(keyed.key, retry=keyed.key in self.retry, environment=self.environment)
-        if claim is Claim.TAKEN:
-            self.retry.discard(keyed.key)  # once a run
-        return claim
-
-    def _file(self, keyed: Keyed) -> Path:
-        if isinstance(keyed.job, TeacherJob):
-            return self.out / "teachers" / f"{keyed.key}.safetensors"
-        return self.out / "files" / f"{keyed.key}.netpress"
-
-    def _attempt(self, keyed: Keyed, teacher: Path | None) -> None:
-        """Runs a job that is claimed, and writes down how it ended."""
-        context = JobContext(
-            key=keyed.key,
-            work=self.out / "work" / keyed.key,
-            file=self._file(keyed),
-            teacher=teacher,
-            progress=self.progress,
-        )
-        context.work.mkdir(parents=True, exist_ok=True)
-        context.file.parent.mkdir(parents=True, exist_ok=True)
-        begun = time.monotonic()
-        self.progress.say(keyed.job.label)
-        try:
-            result = self._result(keyed, context)
-            self.ledger.finish(keyed.key, result, minutes=(time.monotonic() - begun) / 60)
-        except NetpressError as error:
-            self.ledger.fail(keyed.key, str(error), minutes=(time.monotonic() - begun) / 60)
-            self.progress.say(f"{keyed.job.label} failed: {error}")
-        except BaseException:
-            self.ledger.release(keyed.key)
-            raise
-        else:
-            shutil.rmtree(context.work, ignore_errors=True)  # its checkpoints are of no use any more
-
-    def _result(self, keyed: Keyed, context: JobContext) -> dict[str, Any]:
-        if isinstance(keyed.job, TeacherJob):
-            result = dict(self.run_teacher(keyed.job, context))
-            if not context.file.is_file():
-                raise RuntimeError(f"run_teacher wrote no weights for {keyed.job.label}")
-            return result
-        result = dict(self.run_job(keyed.job, context))
-        for side in ("before", "after"):
-            if not {"cost", "quality"} <= result.get(side, {}).keys():
-                raise RuntimeError(f"the result of {keyed.job.label} lacks the cost or quality {side}")
-        if result.get("file") is not None:
-            file = Path(result["file"])
-            result["file"] = file.relative_to(self.out).as_posix() if file.is_relative_to(self.out) else file.name
-        return result

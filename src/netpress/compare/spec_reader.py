@@ -143,7 +143,7 @@ class _Reader:
 
     def network(self, value: Any, at: Place) -> NetworkSpec:
         own = mapping(value, at, NETWORK_KEYS, required=("net",))
-        net = text(own["net"], at.key("net"))
+        name, net = self.file_callable(text(own["net"], at.key("net")), at.key("net"))
         if ("weights" in own) == ("train" in own):
             raise at.error(
                 "a network has either 'weights' or 'train'",
@@ -154,7 +154,7 @@ class _Reader:
             if name in own and "train" not in own:
                 raise at.key(name).error("this belongs to 'train', which is absent", remedy="remove it")
         return NetworkSpec(
-            name=text(own.get("name", net), at.key("name")),
+            name=text(own.get("name", name), at.key("name")),
             net=net,
             weights=self.weights(own["weights"], at.key("weights")) if "weights" in own else None,
             train=free_mapping(own["train"], at.key("train")) if "train" in own else None,
@@ -224,10 +224,14 @@ class _Reader:
         if colon and kind in ("npz", "folder"):
             path = resolve_path(rest, at, self.variables)
             return f"{path.name}{mark}{selection}", f"{kind}:{path}{mark}{selection}"
-        file, dot_py, function = source.partition(".py:")
+        return self.file_callable(written, at)
+
+    def file_callable(self, written: str, at: Place) -> tuple[str, str]:
+        """``FILE.py:CALLABLE``, for tables without its folder and with its path resolved; any other text as it is."""
+        file, dot_py, rest = written.partition(".py:")
         if dot_py:
             path = resolve_path(file + ".py", at, self.variables)
-            return f"{path.name}:{function}{mark}{selection}", f"{path}:{function}{mark}{selection}"
+            return f"{path.name}:{rest}", f"{path}:{rest}"
         return written, expand_variables(written, at, self.variables)
 
 

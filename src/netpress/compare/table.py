@@ -1,22 +1,15 @@
-"""Ledger rows as a table: one row for each network, data, recipe and budget, with means over the seeds."""
+"""Ledger rows as rows of a table, means over the seeds, in groups that are judged against one original network."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from netpress.compare import figures
 from netpress.compare.choice import LOWER_IS_BETTER
 from netpress.compare.figures import Statistic, median_ms, quality_value
-from netpress.compare.rows import read_jsonl
-
-if TYPE_CHECKING:
-    import rich.table
 
 #: Below this ratio of medians a table does not speak of a gain: runs on one machine differ by as much.
 SPEEDUP_WORTH_NAMING = 1.05
@@ -31,7 +24,7 @@ class TableRow:
         seeds: The seeds that are done; all numbers are over these.
         params: Counted, after. ``density`` is their share of the original's.
         nonzeros: Counted, after.
-        size_share: Bytes after as a share of the original's file.
+        size_share: Bytes after as a share of the original's file; ``macs_share`` likewise.
         correct, count: Right answers and answers in all, summed over the seeds; None for other metrics.
         lost: Against the original network.
         lost_finetuned: Against the original given the same extra training: same data, seed and plan.
@@ -52,6 +45,7 @@ class TableRow:
     density: Statistic | None
     nonzeros: Statistic | None
     macs: Statistic | None
+    macs_share: Statistic | None
     size_bytes: Statistic | None
     size_share: Statistic | None
     quality_before: Statistic | None
@@ -74,6 +68,12 @@ class TableRow:
     @property
     def shows_percent(self) -> bool:
         return self.metric in figures.SHARES
+
+    @property
+    def without_spread(self) -> TableRow:
+        """The means alone."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v.alone for name, v in found.items() if isinstance(v, Statistic)})
 
 
 def table_rows(rows: Iterable[Mapping[str, Any]]) -> list[TableRow]:
@@ -126,6 +126,7 @@ def _table_row(group: Sequence[Mapping[str, Any]], finetuned: Mapping[tuple[Any,
         density=ratio("params"),
         nonzeros=cost("nonzeros"),
         macs=cost("macs"),
+        macs_share=ratio("macs"),
         size_bytes=cost("size_bytes"),
         size_share=ratio("size_bytes"),
         quality_before=Statistic.of(quality_value(b["quality"]) for b in before),
@@ -133,9 +134,9 @@ def _table_row(group: Sequence[Mapping[str, Any]], finetuned: Mapping[tuple[Any,
         correct=sum(q["correct"] for q in qualities) if counted else None,
         count=sum(q["count"] for q in qualities) if counted else None,
         held_out=Statistic.of(quality_value(r.get("held_out")) for r in results),
-        lost=Statistic.of(_lost(b["quality"], q) for b, q in zip(before, qualities, strict=True)),
+        lost=Statistic.of(lost_to(b["quality"], q) for b, q in zip(before, qualities, strict=True)),
         lost_finetuned=Statistic.of(
-            _lost(reference["result"]["after"]["quality"], q) if reference else None
+            lost_to(reference["result"]["after"]["quality"], q) if reference else None
             for reference, q in zip(references, qualities, strict=True)
         ),
         latency_ms=Statistic.of(median_ms(a["cost"]) for a in after),
@@ -153,201 +154,114 @@ def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
-def _lost(reference: Mapping[str, Any] | None, quality: Mapping[str, Any] | None) -> float | None:
+def lost_to(reference: Mapping[str, Any] | None, quality: Mapping[str, Any] | None) -> float | None:
+    """By how much a quality is worse than the reference's: points of percent for accuracy, else the metric's unit."""
     was, now = quality_value(reference), quality_value(quality)
     if was is None or now is None or quality is None:
         return None
     return now - was if quality["metric"] in LOWER_IS_BETTER else was - now
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column: its heading, and the text of a row's cell (empty when there is nothing to show)."""
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """The network that a group's rows are judged against, as its jobs found it before their work.
 
-    heading: str
-    cell: Callable[[TableRow], str]
-    numeric: bool = True
-
-
-def _quality(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.percent(statistic) if row.shows_percent else figures.number(statistic)
-
-
-def _lost_text(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.signed(statistic) if row.shows_percent else figures.number(statistic)
-
-
-def _fraction(row: TableRow) -> str:
-    return f"{row.correct:,}/{row.count:,}" if row.correct is not None else ""
-
-
-def _pruned(row: TableRow) -> str:
-    # Said only where zeros are stored as parameters: else it repeats the column before.
-    return figures.integer(row.nonzeros) if row.nonzeros != row.params else ""
-
-
-def _seeds_text(row: TableRow) -> str:
-    return ", ".join(map(str, row.seeds)) if len(row.seeds) <= 3 else f"{len(row.seeds)} seeds"
-
-
-def _status(row: TableRow) -> str:
-    return "" if row.status == "done" else row.status
-
-
-COLUMNS = (
-    Column("network", lambda r: r.network, numeric=False),
-    Column("data", lambda r: r.data, numeric=False),
-    Column("recipe", lambda r: r.recipe, numeric=False),
-    Column("budget", lambda r: r.budget or "", numeric=False),
-    Column("seeds", _seeds_text, numeric=False),
-    Column("status", _status, numeric=False),
-    Column("params", lambda r: figures.integer(r.params)),
-    Column("params kept", lambda r: figures.share(r.density)),
-    Column("nonzeros", _pruned),
-    Column("MACs", lambda r: figures.scaled(r.macs, "")),
-    Column("file", lambda r: figures.scaled(r.size_bytes, "B")),
-    Column("file kept", lambda r: figures.share(r.size_share)),
-    Column("before", lambda r: _quality(r, r.quality_before)),
-    Column("after", lambda r: _quality(r, r.quality_after)),
-    Column("correct", _fraction),
-    Column("lost", lambda r: _lost_text(r, r.lost)),
-    Column("lost to finetuned", lambda r: _lost_text(r, r.lost_finetuned)),
-    Column("held out", lambda r: _quality(r, r.held_out)),
-    Column("latency ms", lambda r: figures.number(r.latency_ms)),
-    Column("speedup", lambda r: figures.factor(r.speedup)),
-    Column("minutes", lambda r: figures.number(r.minutes)),
-)
-
-
-def shown_columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
-    """The columns that have something to show in at least one row."""
-    return tuple(column for column in COLUMNS if any(column.cell(row) for row in rows))
-
-
-def by_stage(rows: Iterable[TableRow]) -> dict[str, list[TableRow]]:
-    """The rows of each stage, in order."""
-    stages: dict[str, list[TableRow]] = {}
-    for row in rows:
-        stages.setdefault(row.stage, []).append(row)
-    return stages
-
-
-def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Exported ledger rows as Markdown: a table a stage, what failed, and what the numbers mean."""
-    table = table_rows(rows)
-    parts = []
-    for stage, members in by_stage(table).items():
-        columns = shown_columns(members)
-        parts.append(f"## {_escape(stage)}")
-        lines = ["| " + " | ".join(c.heading for c in columns) + " |"]
-        lines.append("|" + "|".join("---:" if c.numeric else "---" for c in columns) + "|")
-        lines += ["| " + " | ".join(_escape(c.cell(row)) for c in columns) + " |" for row in members]
-        parts.append("\n".join(lines))
-    remarks = [_escape(remark) for remark in notes(rows, table)]
-    if remarks:
-        parts.append("\n".join(f"- {remark}" for remark in remarks))
-    return "\n\n".join(parts) + "\n" if parts else "No jobs.\n"
-
-
-def notes(rows: Sequence[Mapping[str, Any]], table: Sequence[TableRow]) -> list[str]:
-    """What has to be said beside the table: how it was counted and timed, where nothing got faster, what failed."""
-    said = []
-    if any(row.quality_after for row in table):
-        said.append("Quality is of the test split; recipes are chosen by the held-out part alone.")
-    if any(row.shows_percent and row.lost for row in table):
-        said.append("Lost is in percentage points; a positive number is worse than the original.")
-    if any(row.lost_finetuned for row in table):
-        said.append(
-            "Finetuned: the original network given the same extra training on the same data with the same seed."
-        )
-    if any(len(row.seeds) > 1 for row in table):
-        said.append("± is the sample standard deviation over seeds; correct answers are summed over seeds.")
-    said += [f"Latency is measured: median, {how}." for how in _timings(rows)]
-    slow = [
-        f"{r.recipe}{f' ({r.budget})' if r.budget else ''} on {r.network}, {r.data}: {figures.factor(r.speedup)}"
-        for r in table
-        if r.speedup is not None and r.speedup.mean < SPEEDUP_WORTH_NAMING and not r.reference
-    ]
-    if slow:
-        said.append("No speed was gained by " + "; ".join(slow) + ".")
-    for row in table:
-        where = f"{row.recipe} on {row.network}, {row.data}{f', {row.budget}' if row.budget else ''}"
-        said += [f"Failed: {where}: {error}" for error in row.errors]
-    return said
-
-
-def _timings(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = []
-    for row in rows:
-        latency = row["result"]["after"]["cost"].get("latency_ms") if row["status"] == "done" else None
-        if latency:
-            threads = latency.get("threads")
-            how = f"batch of {latency.get('batch', 1)} on {latency.get('device', 'cpu')}"
-            how += f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
-            if how not in found:
-                found.append(how)
-    return found
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Exported ledger rows as CSV, numbers in full; a statistic takes two columns, ``NAME`` and ``NAME_spread``."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = [f.name for f in fields(TableRow)]
-    statistics = {f.name for f in fields(TableRow) if "Statistic" in str(f.type)}
-    writer.writerow([h for n in names for h in ((n, f"{n}_spread") if n in statistics else (n,))])
-    for row in table_rows(rows):
-        cells: list[Any] = []
-        for name in names:
-            value = getattr(row, name)
-            if name in statistics:
-                cells += [value.mean, value.spread] if value is not None else [None, None]
-            else:
-                cells.append(" ".join(map(str, value)) if isinstance(value, tuple) else value)
-        writer.writerow(cells)
-    return out.getvalue()
-
-
-def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Exported ledger rows as JSON: ``{"rows": [...], "notes": [...]}``."""
-    table = table_rows(rows)
-    document = {"rows": [row.as_dict() for row in table], "notes": notes(rows, table)}
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_terminal(rows: Sequence[Mapping[str, Any]], stage: str) -> rich.table.Table:
-    """The table of one stage for a terminal."""
-    import rich.table
-    import rich.text
-
-    members = [row for row in table_rows(rows) if row.stage == stage]
-    drawn = rich.table.Table(title=rich.text.Text(stage))
-    columns = shown_columns(members)
-    for column in columns:
-        drawn.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
-    for row in members:
-        style = "red" if row.status == "failed" else "dim" if row.status == "pending" else None
-        # Text, not str: names are not to be read as rich's markup.
-        drawn.add_row(*(rich.text.Text(column.cell(row)) for column in columns), style=style)
-    return drawn
-
-
-def terminal_tables(rows: Sequence[Mapping[str, Any]]) -> list[rich.table.Table]:
-    """One table a stage, in order."""
-    return [to_terminal(rows, stage) for stage in by_stage(table_rows(rows))]
-
-
-def render(ledger: str | Path) -> str:
-    """The Markdown table of an exported ``ledger.jsonl``; the same file gives the same bytes.
-
-    Raises:
-        ConfigError: The file cannot be read or is no exported ledger.
+    Attributes:
+        answers: Its quality on the test split in words, such as ``99.72 % (359/360)``.
+        latency_ms: Measured anew by each job; the mean of their medians.
     """
-    return to_markdown(read_jsonl(ledger))
+
+    metric: str
+    params: Statistic | None
+    macs: Statistic | None
+    size_bytes: Statistic | None
+    quality: Statistic | None
+    answers: str
+    latency_ms: Statistic | None
+
+    @classmethod
+    def of(cls, befores: Sequence[Mapping[str, Any]]) -> Original:
+        """From the ``before`` of each job's result."""
+
+        def cost(name: str) -> Statistic | None:
+            return Statistic.of(b["cost"].get(name) for b in befores)
+
+        qualities = [b["quality"] for b in befores if b["quality"]]
+        metric = qualities[0]["metric"] if qualities else "quality"
+        quality = Statistic.of(map(quality_value, qualities))
+        words = {figures.answers(q) for q in qualities}
+        write = figures.percent if metric in figures.SHARES else figures.number
+        return cls(
+            metric=metric,
+            params=cost("params"),
+            macs=cost("macs"),
+            size_bytes=cost("size_bytes"),
+            quality=quality,
+            answers=words.pop() if len(words) == 1 else write(quality),
+            latency_ms=Statistic.of(median_ms(b["cost"]) for b in befores),
+        )
+
+    def facts(self) -> list[str]:
+        """All that is known of it, in words."""
+        latency = figures.three_digits(self.latency_ms.alone) if self.latency_ms else ""
+        found = (
+            (figures.integer(self.params), "", " parameters"),
+            (figures.scaled(self.macs, ""), "", "MACs" if self.macs and self.macs.mean >= 1000 else " MACs"),
+            (figures.scaled(self.size_bytes, "B"), "", ""),
+            (self.answers, f"test {self.metric} ", ""),
+            (latency, "", " ms"),
+        )
+        return [before + text + after for text, before, after in found if text]
 
 
-def _escape(text: str) -> str:
-    flat = " ".join(text.split())
-    for mark in "\\|`*_<>[]":
-        flat = flat.replace(mark, "\\" + mark)
-    return flat
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The rows of one stage, network and data, and the original that all of them were made from."""
+
+    stage: str
+    network: str
+    data: str
+    rows: tuple[TableRow, ...]
+    original: Original
+
+    @property
+    def title(self) -> str:
+        return f"{self.network} on {self.data}"
+
+    @property
+    def budget(self) -> str | None:
+        """The budget of every row but the references, which have none; None where that differs."""
+        return _only({row.budget for row in self.rows if not row.reference})
+
+    @property
+    def seeds(self) -> tuple[int, ...] | None:
+        """The seeds of every row that is done; None where that differs."""
+        return _only({row.seeds for row in self.rows if row.seeds})
+
+    def facts(self) -> list[str]:
+        """What holds for every row and is therefore no column."""
+        found = []
+        if self.budget:
+            found.append(f"budget {self.budget}")
+        if self.seeds:
+            found.append(f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}")
+        return found
+
+
+def _only(values: set[Any]) -> Any:
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def groups(rows: Sequence[Mapping[str, Any]], table: Sequence[TableRow]) -> list[Group]:
+    """The table of exported ledger rows in its groups, in order."""
+    befores: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == "done":
+            befores.setdefault((row["stage"], row["network"], row["data"]), []).append(row["result"]["before"])
+    members: dict[tuple[str, str, str], list[TableRow]] = {}
+    for found in table:
+        members.setdefault((found.stage, found.network, found.data), []).append(found)
+    return [
+        Group(stage=key[0], network=key[1], data=key[2], rows=tuple(own), original=Original.of(befores.get(key, [])))
+        for key, own in members.items()
+    ]

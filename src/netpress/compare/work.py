@@ -31,11 +31,17 @@ class Work:
         self._judged: dict[tuple[str, ...], Quality] = {}
         self.open_data = lru_cache(maxsize=4)(self._open_data)
         self._fingerprint = lru_cache(maxsize=None)(self._fingerprint_of)
+        self._check = lru_cache(maxsize=None)(self._check_network)
 
     def resolve(self, job: CompareJob | TeacherJob) -> Mapping[str, Any]:
-        """Everything that decides a job's result, as JSON (see ``jobs.Resolve``)."""
+        """Everything that decides a job's result, as JSON (see ``jobs.Resolve``).
+
+        Raises:
+            ConfigError, UnknownNameError, WeightsError, DataError: What the spec names does not exist or does not fit.
+        """
+        self._check(job.network.net, None if job.network.weights is None else str(job.network.weights), job.data.spec)
         content: dict[str, Any] = {
-            "network": job.network.net,
+            "network": _network_content(job.network.net),
             "weights": _digest(_weights(job.network)) if job.network.weights is not None else None,
             "data": self._fingerprint(job.data.spec),
             "device": self.device.type,
@@ -96,6 +102,10 @@ class Work:
     def _open_data(self, spec: str) -> Data:
         return open_data(spec, root=self._root)
 
+    def _check_network(self, net: str, weights: str | None, data: str) -> None:
+        # Built and forgotten: a wrong name or weights that do not fit must show before hours of training, not after.
+        open_network(net, weights=weights, data=self.open_data(data), seed=0)
+
     def _fingerprint_of(self, spec: str) -> list[str]:
         data = self.open_data(spec)
         return [data.train.fingerprint(), data.test.fingerprint()]
@@ -113,6 +123,15 @@ def recipe_of(job: CompareJob) -> Recipe:
     }
     recipe = recipe.with_settings(settings).with_settings(job.recipe.settings)
     return dataclasses.replace(recipe, name=job.recipe.name)
+
+
+def _network_content(net: str) -> Any:
+    """What decides which network is built: its name, or the content of the file that builds it."""
+    file, dot_py, function = net.partition(".py:")
+    if not dot_py:
+        return net
+    path = Path(file + ".py")
+    return {"file": path.name, "callable": function, "sha256": _digest(path)}
 
 
 def _weights(network: NetworkSpec) -> Path:

@@ -1,8 +1,8 @@
 """Recipe, budget, job, and ``compress()`` that runs them."""
 
 from netpress.pipeline.budget import Budget
-from netpress.pipeline.compress import Result, compress, pick_device
-from netpress.pipeline.inputs import Opened, open_network
+from netpress.pipeline.compress import Result, compress
+from netpress.pipeline.inputs import Opened, open_network, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, field_docs, find_method, method_name, method_names
 from netpress.pipeline.recipe import Recipe

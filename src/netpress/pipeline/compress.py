@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import hashlib
+import json
 import shutil
 import tempfile
 import time
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from netpress import artifact
+from netpress.artifact.disk import check_destination
 from netpress.data import Data, Preprocess, Split, open_data
 from netpress.data import check as check_data
 from netpress.errors import ConfigError, DataError, WeightsError
@@ -24,11 +27,12 @@ from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality, time_one
 from netpress.measure import latency as measure_latency
 from netpress.pipeline.budget import FILE_OVERHEAD_BYTES, Budget, check
+from netpress.pipeline.inputs import first_answers, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
 from netpress.pipeline.recipe import Recipe
 from netpress.progress import Progress, SilentProgress
-from netpress.training import CrossEntropy, MeanSquaredError, Objective, TrainingRecord
+from netpress.training import CrossEntropy, MatchOutput, MeanSquaredError, Objective, TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +152,16 @@ def compress(
     device = pick_device(device)
     preprocess = preprocess or data.preprocess
     check_finite(network)
+    _check_labels(recipe, data)
     fit, held = data.train.hold_out(recipe.hold_out, seed=0)
+    if len(fit) < 2:
+        raise DataError(
+            f"{data.name!r} has too few training images", got=f"{len(fit)} to train on", allowed="2 or more"
+        )
     example = preprocess(fit.images[torch.arange(2).numpy()], torch.device("cpu"))
+    first_answers(network, example, name=data.name)
+    if not 0 <= seed < 2**63:
+        raise ConfigError("seed is not a seed", got=seed, allowed="an integer from 0 to 2**63 - 1")
     torch.manual_seed(seed)
     teacher = trace(network, example).eval()
     outputs = _outputs(teacher, data)
@@ -159,7 +171,10 @@ def compress(
         "macs": counts.macs,
         "bytes": counts.params * 4 + FILE_OVERHEAD_BYTES,
     }
-    with _scratch(work_dir) as scratch:
+    settings = [{**recipe.as_dict(), "name": ""}, str(budget), at, seed]
+    with _scratch(work_dir, settings) as scratch:
+        if out is not None:
+            check_destination(out)
         wants_latency = any(limit.metric == "latency_ms" for limit in budget.limits)
         if wants_latency:
             original["latency_ms"] = time_one(teacher, teacher.input_shape).median
@@ -197,14 +212,15 @@ def compress(
             training=record,
             minutes=0.0,
         )
-        target = Path(out) if out is not None else scratch / "result.netpress"
-        result = _weighed(result, teacher, target, latency=latency or wants_latency)
+        result = _weighed(result, teacher, scratch / "result.netpress", latency=latency or wants_latency)
         values = {"bytes": result.after.size_bytes, "latency_ms": (result.after.latency_ms or {}).get("median")}
         check(
             job.bounds,
             {metric: value for metric, value in values.items() if value is not None},
             remedy="allow more, or cut earlier",
         )
+        if out is not None:  # only now: what misses its budget must not take the place of a file that was there
+            result.save(out)
     return dataclasses.replace(
         result, minutes=(time.monotonic() - began) / 60, file=Path(out) if out is not None else None
     )
@@ -215,7 +231,9 @@ def _restructured(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torc
     student = trace(copy.deepcopy(teacher).to("cpu"), example)
     for index, method in enumerate(recipe.methods, start=1):
         job.progress.say(f"{method_name(method)} ({index} of {len(recipe.methods)})")
-        frozen = method.apply(student.to(job.device), job).to("cpu")
+        # A folder each: two methods may both train a map.
+        own = dataclasses.replace(job, scratch=job.scratch / f"method-{index}")
+        frozen = method.apply(student.to(job.device), own).to("cpu")
         student = trace(frozen, example)
     counted = count(student)
     check(
@@ -230,13 +248,17 @@ def _trained(student: GraphNetwork, recipe: Recipe, job: Job) -> TrainingRecord 
     """The recipe's training of the whole network, in place."""
     if recipe.training.epochs == 0:
         return None
-    plain: Objective = (
-        CrossEntropy(recipe.training.label_smoothing) if job.task == "classification" else MeanSquaredError()
-    )
-    objective = plain if recipe.distill is None else recipe.distill.objective(job.teacher)
-    plan = recipe.training
+    plan, objective = recipe.training, _objective(recipe, job)
     stream = job.stream(batch_size=plan.batch_size, shuffle=True, augment=plan.augment)
     return job.trainer("training").fit(student, stream, plan, objective)
+
+
+def _objective(recipe: Recipe, job: Job) -> Objective:
+    """From the labels, or from the original: softened classes of a classifier, the plain outputs of a regression."""
+    if job.task == "classification":
+        plain = CrossEntropy(recipe.training.label_smoothing)
+        return plain if recipe.distill is None else recipe.distill.objective(job.teacher)
+    return MeanSquaredError() if recipe.distill is None else MatchOutput(job.teacher)
 
 
 def _judged(network: GraphNetwork, split: Split, name: str, job: Job) -> Quality | None:
@@ -266,6 +288,18 @@ def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bo
     return dataclasses.replace(result, before=before, after=after, warnings=tuple(warnings))
 
 
+def _check_labels(recipe: Recipe, data: Data) -> None:
+    """Raises DataError where the training of the whole network needs labels that are not there."""
+    alpha = 0.0 if recipe.distill is None else 1.0 if data.task == "regression" else recipe.distill.alpha
+    if data.train.labels is None and recipe.training.epochs > 0 and alpha < 1:
+        raise DataError(
+            f"{data.name!r} has no labels, and this recipe learns from them",
+            got="distill: none" if recipe.distill is None else f"distill.alpha={alpha:g}",
+            allowed="distill.alpha=1",
+            remedy="set distill.alpha=1: then the network learns from the original's answers alone",
+        )
+
+
 def _outputs(teacher: GraphNetwork, data: Data) -> int:
     """Width of the output, checked against the data's classes."""
     width = teacher.output_shape[-1] if teacher.output_shape else 0
@@ -292,27 +326,22 @@ def check_finite(network: nn.Module) -> None:
         )
 
 
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device of a name; ``auto`` takes CUDA where there is one."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError("unknown device", got=repr(device), allowed="auto, cpu, cuda, cuda:N, mps") from error
-    if picked.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is available", got=str(picked), allowed="cpu", remedy="--device cpu, or auto")
-    return picked
-
-
 @contextlib.contextmanager
-def _scratch(work_dir: str | Path | None) -> Iterator[Path]:
-    """A folder for checkpoints: the user's, cleared after success only, or a temporary one."""
+def _scratch(work_dir: str | Path | None, settings: object) -> Iterator[Path]:
+    """A folder for checkpoints, gone after success only: a temporary one, or one for these settings inside the user's."""
     if work_dir is None:
         with tempfile.TemporaryDirectory(prefix="netpress-") as temporary:
             yield Path(temporary)
         return
-    folder = Path(work_dir)
+    # One a set of settings: a run that is started again with others must neither take up nor destroy what this one did.
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    folder = Path(work_dir) / f"run-{digest[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+        shutil.rmtree(folder)
+    finally:
+        with contextlib.suppress(OSError):  # there is something in it: checkpoints, or what is not ours
+            folder.rmdir()
+        with contextlib.suppress(OSError):
+            Path(work_dir).rmdir()

@@ -165,7 +165,7 @@ class Features:
         """The way back to features, and the original's own tail; a learned layer learns to rebuild the features."""
         lift = layer.lift().to(self.job.device)
         if self.method.learned:
-            self.fit_reconstruction(nn.Sequential(layer, lift), self.method.map_epochs)
+            self.fit_reconstruction(nn.Sequential(layer, lift), self.method.map_epochs, label="lift")
         return nn.Sequential(OrderedDict(lift=lift, tail=copy.deepcopy(self.after)))
 
     def _moments(self, layer: ReductionLayer) -> StreamingMoments:

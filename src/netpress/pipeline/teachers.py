@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,9 +15,9 @@ from netpress.artifact import Artifact
 from netpress.data import Data, ImageStream, Preprocess, check
 from netpress.errors import ConfigError, DataError
 from netpress.measure import Quality, quality
-from netpress.pipeline.compress import check_finite, pick_device
+from netpress.pipeline.compress import check_finite
 from netpress.pipeline.fields import parse_assignment
-from netpress.pipeline.inputs import Opened
+from netpress.pipeline.inputs import Opened, first_answers, pick_device, shape_of
 from netpress.progress import Progress
 from netpress.training import CrossEntropy, MeanSquaredError, Objective, Trainer, TrainingPlan
 from netpress.zoo import save_weights
@@ -81,6 +82,13 @@ def train_network(
     picked = pick_device(device)
     preprocess = opened.preprocess or data.preprocess
     fit, held = data.train.hold_out(HOLD_OUT, seed=0)
+    answers = first_answers(opened.network.to("cpu"), preprocess(fit.images[np.arange(1)], "cpu"), name=data.name)
+    if data.task == "classification" and len(data.classes) > answers.shape[-1]:
+        raise DataError(
+            f"the data {data.name!r} has more classes than the network has outputs",
+            got=f"{len(data.classes)} classes, {answers.shape[-1]} outputs",
+            remedy="build the network with as many outputs as there are classes",
+        )
     stream = ImageStream(
         fit,
         preprocess,
@@ -128,7 +136,7 @@ def judge_file(
     """Quality of a file's network with the file's own preprocessing.
 
     Raises:
-        DataError: The split has no labels, or labels that the network cannot answer.
+        DataError: The split has no labels, or labels that the network cannot answer; inputs of another shape.
     """
     part = data.test if split == "test" else data.train
     if part.labels is None:
@@ -138,6 +146,13 @@ def judge_file(
             f"{data.name!r} has classes the file's network does not know",
             got=f"{len(data.classes)} classes",
             allowed=f"{len(stored.classes)}: {', '.join(stored.classes[:10])}",
+        )
+    if (found := shape_of(data)) != tuple(stored.input_shape):
+        raise DataError(
+            f"the data {data.name!r} does not fit the file's network",
+            got=f"inputs of shape {found}",
+            allowed=f"{tuple(stored.input_shape)}, without the batch",
+            remedy="choose the data that the network was made for",
         )
     preprocess = data.preprocess if stored.preprocess is None else Preprocess.from_dict(dict(stored.preprocess))
     return quality(

@@ -59,7 +59,9 @@ def run(
     progress = TerminalProgress(quiet=quiet)
     limits = Budget.parse(budget)
     if out.is_dir():
-        raise ConfigError("--out is a folder", got=str(out), allowed="the file to write", remedy=f"-o {out / 'small.netpress'}")
+        raise ConfigError(
+            "--out is a folder", got=str(out), allowed="the file to write", remedy=f"-o {out / 'small.netpress'}"
+        )
     source = open_data(data, root=data_root, seed=seed, progress=progress)
     opened = open_network(net, weights=weights, data=source, seed=seed)
     if weights is None and not net.endswith(".netpress"):
