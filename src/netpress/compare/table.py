@@ -206,7 +206,7 @@ class Original:
         latency = figures.three_digits(self.latency_ms.alone) if self.latency_ms else ""
         found = (
             (figures.integer(self.params), "", " parameters"),
-            (figures.scaled(self.macs, ""), "", "MACs" if self.macs and self.macs.mean >= 1000 else " MACs"),
+            (figures.scaled(self.macs, ""), "", " MACs"),
             (figures.scaled(self.size_bytes, "B"), "", ""),
             (self.answers, f"test {self.metric} ", ""),
             (latency, "", " ms"),

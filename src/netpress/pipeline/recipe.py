@@ -13,7 +13,7 @@ import yaml
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.pipeline.fields import all_fields, coerce, construct, parse_assignment, plain, read_yaml
 from netpress.pipeline.method import Method, find_method, method_name, method_names
-from netpress.training import Distillation, TrainingPlan
+from netpress.training import Distillation, TrainingPlan, published_plan
 
 _KEYS = ("name", "methods", "training", "distill", "hold_out")
 
@@ -32,6 +32,20 @@ def default_training() -> TrainingPlan:
         schedule="one_cycle",
         augment="crop_flip",
     )
+
+
+def training_preset(name: str) -> TrainingPlan:
+    """``default``, or ``published``: Adam, 1e-4 for what stays of the original and 1e-5 for projection and map, 10 epochs.
+
+    ``published`` belongs to the reduction methods and to the distillation preset of the same name (Meneghetti et al. 2026).
+
+    Raises:
+        UnknownNameError: Another name.
+    """
+    presets = {"default": default_training, "published": lambda: published_plan(("reduction", "map"))}
+    if name not in presets:
+        raise UnknownNameError("preset of a training", name, presets)
+    return presets[name]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +114,7 @@ class Recipe:
             raise ConfigError(f"{owner} needs a list of methods", got=repr(steps), allowed="such as [ahosvd]")
         given: dict[str, Any] = {"methods": tuple(_method(step, owner) for step in steps)}
         if "training" in values:
-            given["training"] = _updated_plan(default_training(), _mapping(values["training"], f"{owner}: training"))
+            given["training"] = _training(values["training"], owner)
         if "distill" in values:
             given["distill"] = _distillation(values["distill"], owner)
         if "hold_out" in values:
@@ -126,7 +140,9 @@ class Recipe:
 
     def _with(self, name: str, value: Any) -> Recipe:
         owner, dot, rest = name.partition(".")
-        if name in ("distill", "hold_out", "name"):
+        if name in ("training", "distill", "hold_out", "name"):
+            if name == "training":
+                return dataclasses.replace(self, training=_training(value, "--set"))
             if name == "distill":
                 return dataclasses.replace(self, distill=_distillation(value, "--set"))
             hint: Any = float if name == "hold_out" else str
@@ -177,6 +193,14 @@ def _method(step: Any, owner: str) -> Method:
         [(name, values)] = step.items()
         return construct(find_method(str(name)), _mapping(values or {}, f"{owner}: {name}"), owner=str(name))
     raise ConfigError(f"{owner}: a method reads NAME or NAME: {{field: value}}", got=repr(step))
+
+
+def _training(value: Any, owner: str) -> TrainingPlan:
+    if isinstance(value, TrainingPlan):
+        return value
+    if isinstance(value, str):
+        return training_preset(value)
+    return _updated_plan(default_training(), _mapping(value, f"{owner}: training"))
 
 
 def _distillation(value: Any, owner: str) -> Distillation | None:
