@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from netpress.compare.jobs import CompareJob, JobContext, TeacherJob
-from netpress.compare.run import Results, run_comparison
+from netpress.compare.results import Results
+from netpress.compare.rows import JOB_FIELDS
+from netpress.compare.run import run_comparison
 from netpress.compare.spec import Spec
 from netpress.compare.spec_reader import read_spec
 
@@ -82,6 +84,14 @@ def result_of(correct: int, *, params: int = 130, held_out: float = 0.5, size_by
     }
 
 
+#: What training a teacher gives.
+TEACHER_RESULT = {
+    "quality": {"metric": "accuracy", "value": 0.8, "correct": 80, "count": 100, "split": "test"},
+    "held_out": {"metric": "accuracy", "value": 0.75, "correct": 15, "count": 20, "split": "held_out"},
+    "minutes": 1.0,
+}
+
+
 class Work:
     """Counts what is run; ``behave`` may answer for a job, or raise."""
 
@@ -97,7 +107,7 @@ class Work:
     def run_teacher(self, job: TeacherJob, context: JobContext) -> Mapping[str, Any]:
         self.teachers.append(job.label)
         context.file.write_bytes(b"teacher")
-        return {"minutes": 1.0}
+        return {**TEACHER_RESULT, "file": str(context.file)}
 
 
 @pytest.fixture
@@ -120,3 +130,40 @@ def compare(work: Work, tmp_path: Path) -> Callable[..., Results]:
 def stand_ins() -> tuple[Any, Any]:
     """``resolve`` and ``result_of``, for tests that change what they give."""
     return resolve, result_of
+
+
+@pytest.fixture
+def row():
+    """One exported row, by hand."""
+
+    def make(
+        recipe: str = "a", seed: int = 0, correct: int = 70, reference: bool = False, **changes: Any
+    ) -> dict[str, Any]:
+        values = {
+            "kind": "job",
+            "stage": "main",
+            "network": "n",
+            "data": "d",
+            "recipe": recipe,
+            "budget": None if reference else "params=13%",
+            "seed": seed,
+            "reference": reference,
+            "status": "done",
+            "result": result_of(correct),
+            "error": None,
+            "minutes": 9.0,
+            "started": "2026-01-01T00:00:00+00:00",
+            "environment": {"torch": "2"},
+            "content": {
+                "network": "n",
+                "data": "d",
+                "plan": {"epochs": 1},
+                "recipe": {"methods": [recipe]},
+                "device": "cpu",
+            },
+            "key": f"{recipe}{seed}",
+            **changes,
+        }
+        return {name: values[name] for name in JOB_FIELDS}
+
+    return make

@@ -25,14 +25,6 @@ class Column:
     numeric: bool = True
 
 
-def _quality(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.percent(statistic) if row.shows_percent else figures.number(statistic)
-
-
-def _lost(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.signed(statistic) if row.shows_percent else figures.number(statistic)
-
-
 def _fraction(row: TableRow) -> str:
     return f"{row.correct:,}/{row.count:,}" if row.correct is not None else ""
 
@@ -58,12 +50,12 @@ COLUMNS = (
     Column("MACs kept", lambda r: figures.share(r.macs_share)),
     Column("file", lambda r: figures.scaled(r.size_bytes, "B")),
     Column("file kept", lambda r: figures.share(r.size_share)),
-    Column("original", lambda r: _quality(r, r.quality_before)),
-    Column("test", lambda r: _quality(r, r.quality_after)),
+    Column("original", lambda r: r.quality_text(r.quality_before)),
+    Column("test", lambda r: r.quality_text(r.quality_after)),
     Column("correct", _fraction),
-    Column("lost", lambda r: _lost(r, r.lost)),
-    Column("lost to finetuned", lambda r: _lost(r, r.lost_finetuned)),
-    Column("held out", lambda r: _quality(r, r.held_out)),
+    Column("lost", lambda r: r.lost_text(r.lost)),
+    Column("lost to finetuned", lambda r: r.lost_text(r.lost_finetuned)),
+    Column("held out", lambda r: r.quality_text(r.held_out)),
     Column("latency ms", lambda r: figures.three_digits(r.latency_ms)),
     Column("speedup", lambda r: figures.factor(r.speedup)),
     Column("minutes", lambda r: figures.three_digits(r.minutes)),
@@ -126,12 +118,13 @@ def _above(group: Group) -> list[str]:
     facts = group.original.facts()
     if facts:
         lines.append(f"original: {_escape(', '.join(facts))}")
-    references = [row.recipe for row in group.rows if row.reference]
+    references = ", ".join(dict.fromkeys(row.recipe for row in group.rows if row.reference))
     if references:
-        names = ", ".join(_escape(name) for name in dict.fromkeys(references))
-        lines.append(f"reference, without a budget: {names}")
-    if group.facts():
-        lines.append(f"{'all other rows' if references else 'all rows'}: {_escape(', '.join(group.facts()))}")
+        lines.append(f"reference: {_escape(references)}")
+    if group.budget:
+        lines.append(f"budget: {_escape(group.budget)}{' (the reference has none)' if references else ''}")
+    if group.seeds:
+        lines.append(f"seeds: {', '.join(map(str, group.seeds))}")
     return lines
 
 

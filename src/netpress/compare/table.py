@@ -69,11 +69,20 @@ class TableRow:
     def shows_percent(self) -> bool:
         return self.metric in figures.SHARES
 
+    def quality_text(self, statistic: Statistic | None) -> str:
+        """A quality of this row's metric, as it is written."""
+        return figures.percent(statistic) if self.shows_percent else figures.number(statistic)
+
+    def lost_text(self, statistic: Statistic | None) -> str:
+        """A loss in quality, as it is written: points of percent with their sign, else the metric's unit."""
+        return figures.signed(statistic) if self.shows_percent else figures.number(statistic)
+
     @property
     def without_spread(self) -> TableRow:
         """The means alone."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: v.alone for name, v in found.items() if isinstance(v, Statistic)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        means: dict[str, Any] = {name: v.alone for name, v in values.items() if isinstance(v, Statistic)}
+        return replace(self, **means)
 
 
 def table_rows(rows: Iterable[Mapping[str, Any]]) -> list[TableRow]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netpress.compare import figures
-from netpress.compare.figures import Statistic
 from netpress.compare.table import Group, TableRow, groups, table_rows
 
 if TYPE_CHECKING:
@@ -34,14 +33,6 @@ class TerminalColumn:
     numeric: bool = True
 
 
-def _quality(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.percent(statistic) if row.shows_percent else figures.number(statistic)
-
-
-def _lost(row: TableRow, statistic: Statistic | None) -> str:
-    return figures.signed(statistic) if row.shows_percent else figures.number(statistic)
-
-
 #: In the order in which they are shown. Ranks up to ESSENTIAL are shown without ± before they are left out.
 COLUMNS = (
     TerminalColumn("budget", "budget", 0, lambda r: r.budget or "", numeric=False),
@@ -54,10 +45,10 @@ COLUMNS = (
     TerminalColumn("MACs kept", "MACs\nkept", 10, lambda r: figures.share(r.macs_share)),
     TerminalColumn("file size", "file", 2, lambda r: figures.scaled(r.size_bytes, "B")),
     TerminalColumn("file kept", "file\nkept", 11, lambda r: figures.share(r.size_share)),
-    TerminalColumn("test", "test", 1, lambda r: _quality(r, r.quality_after)),
-    TerminalColumn("lost to original", "lost to\noriginal", 4, lambda r: _lost(r, r.lost)),
-    TerminalColumn("lost to finetuned", "lost to\nfinetuned", 5, lambda r: _lost(r, r.lost_finetuned)),
-    TerminalColumn("held out", "held\nout", 8, lambda r: _quality(r, r.held_out)),
+    TerminalColumn("test", "test", 1, lambda r: r.quality_text(r.quality_after)),
+    TerminalColumn("lost to original", "lost to\noriginal", 4, lambda r: r.lost_text(r.lost)),
+    TerminalColumn("lost to finetuned", "lost to\nfinetuned", 5, lambda r: r.lost_text(r.lost_finetuned)),
+    TerminalColumn("held out", "held\nout", 8, lambda r: r.quality_text(r.held_out)),
     TerminalColumn("latency", "latency\nms", 12, lambda r: figures.three_digits(r.latency_ms)),
     TerminalColumn("speed", "speed", 6, lambda r: figures.factor(r.speedup)),
     TerminalColumn("time", "time", 7, lambda r: figures.duration(r.minutes.mean if r.minutes else None)),
@@ -125,13 +116,13 @@ class TerminalTable:
     stage: str | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
         group, plan = self.group, layout(self.group, options.max_width)
         # Text, not str, for everything with a name in it: names are not to be read as rich's markup.
         title = f"{self.stage}: {group.title}" if self.stage else group.title
+        yield Text("")
         yield Text("  ·  ".join([title, *group.facts()]), style="bold")
         facts = group.original.facts()
         if facts:
@@ -145,10 +136,10 @@ class TerminalTable:
             drawn.add_row(
                 Text(" ".join(row.recipe.split())), *(Text(column.cell(row)) for column in plan.columns), style=style
             )
-        yield Padding(drawn, (1, 0))
+        yield from (Text(""), drawn)
         remarks = self._remarks(plan)
         if remarks:
-            yield Text(remarks, style="dim")
+            yield from (Text(""), Text(remarks, style="dim"))
         for row in group.rows:
             for error in row.errors:
                 yield Text(f"{row.recipe} failed: {error}", style="red")
