@@ -167,3 +167,22 @@ def row():
         return {name: values[name] for name in JOB_FIELDS}
 
     return make
+
+
+@pytest.fixture
+def teacher() -> dict[str, Any]:
+    """One exported row of a network that the run trained itself."""
+    return {
+        "kind": "teacher",
+        "network": "n",
+        "data": "d",
+        "seed": 3,
+        "status": "done",
+        "result": TEACHER_RESULT,
+        "error": None,
+        "minutes": 2.0,
+        "started": "2026-01-01T00:00:00+00:00",
+        "environment": {"torch": "2"},
+        "content": {"plan": {"epochs": 30, "optimizer": "sgd", "lr": 0.1, "batch_size": 64, "augment": None}},
+        "key": "t",
+    }

@@ -10,5 +10,3 @@ def test_where_nothing_got_faster_it_is_said(row) -> None:
     said = notes([slow, row("b")], table_rows([slow, row("b")]))
     assert "No speed was gained by a (params=13%) on n, d: 1.03×." in said
     assert "Latency is measured: median, batch of 1 on cpu, 1 thread." in said
-
-

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpress.compare.report import report_html, summary, write_report
-from netpress.compare.run import Results
+from netpress.compare.results import Results
 from netpress.compare.scatter import Point, linear_ticks, log_ticks, place_labels, scatter
 from netpress.errors import BudgetError
 

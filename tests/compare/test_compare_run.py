@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import pytest
 
 from netpress.compare.ledger import Claim, Ledger
-from netpress.compare.table import render
+from netpress.compare.markdown import render
+from netpress.compare.rows import read_jsonl
 from netpress.errors import BudgetError, ConfigError
+from netpress.progress import SilentProgress
 
 ALL = ["main/finetune/0", "main/finetune/1", "main/thin/0", "main/thin/1", "main/mixer/0", "main/mixer/1"]
 STAGES = """
@@ -46,7 +48,7 @@ def test_interrupted_it_goes_on_with_the_same_work_folder(make_spec, compare, wo
     with pytest.raises(KeyboardInterrupt):
         compare(make_spec())
     assert work.ran == ALL[:3]
-    exported = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text("utf-8").splitlines()]
+    exported = read_jsonl(tmp_path / "out" / "ledger.jsonl").rows
     assert [row["status"] for row in exported] == ["done", "done", "pending", "pending", "pending", "pending"]
     assert list((tmp_path / "out" / "owners").iterdir()) == []
 
@@ -124,7 +126,7 @@ def test_what_another_process_runs_is_left_to_it_and_waited_for(
 ) -> None:
     _, result_of = stand_ins
     compare(make_spec())  # once, to learn the keys
-    keys = [json.loads(line)["key"] for line in (tmp_path / "out" / "ledger.jsonl").read_text("utf-8").splitlines()]
+    keys = [row["key"] for row in read_jsonl(tmp_path / "out" / "ledger.jsonl").rows]
     work.ran.clear()
     out = tmp_path / "out"
     for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
@@ -192,14 +194,14 @@ def test_a_teacher_is_trained_once_and_again_only_when_its_file_is_gone(
 
     work.behave = with_teacher
     compare(make_spec(TEACHER))
-    assert work.teachers == ["teacher n on d"]
+    assert work.teachers == ["n on d"]
     [file] = used
     assert file.parent == tmp_path / "out" / "teachers"
     file.unlink()
     compare(make_spec(TEACHER))  # all jobs are done: nobody needs it
-    assert work.teachers == ["teacher n on d"]
+    assert work.teachers == ["n on d"]
     compare(make_spec(TEACHER.replace("[a, b]", "[a, b, c]")))
-    assert work.teachers == ["teacher n on d"] * 2
+    assert work.teachers == ["n on d"] * 2
     assert work.ran[-2:] == ["main/c/0", "main/c/1"]
 
 
@@ -234,3 +236,67 @@ def test_files_are_kept_relative_to_the_folder(make_spec, compare, work, stand_i
     work.behave = lambda job, context: {**result_of(70), "file": str(context.file)}
     [row, *_] = compare(make_spec()).rows
     assert row["result"]["file"] == f"files/{row['key']}.netpress"
+
+
+def test_teachers_are_exported_once_each(make_spec, compare, tmp_path: Path) -> None:
+    found = compare(make_spec(TEACHER))
+    [teacher] = found.teachers
+    assert (teacher["network"], teacher["data"], teacher["seed"], teacher["status"]) == ("n", "d", 0, "done")
+    assert teacher["result"]["held_out"]["correct"] == 15
+    assert teacher["result"]["file"] == f"teachers/{teacher['key']}.safetensors"
+    assert read_jsonl(tmp_path / "out" / "ledger.jsonl") == found
+    assert "80.00 % (80/100)" in (tmp_path / "out" / "table.md").read_text("utf-8").split("## Teachers")[1]
+
+
+class Heard(SilentProgress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_each_job_says_its_number_when_it_starts_and_its_result_when_it_ends(make_spec, compare, work) -> None:
+    heard = Heard()
+
+    def second_fails(job, context):
+        if job.recipe.name == "b" and job.seed == 0:
+            raise BudgetError("too large")
+        return None
+
+    work.behave = second_fails
+    compare(make_spec(TEACHER), progress=heard)
+    said = [re.sub(r"\d+\.\d s", "T s", line) for line in heard.lines]
+    assert said == [
+        "main: 4 jobs",
+        "teacher: n on d",
+        "teacher done: 80.00 % (80/100), T s",
+        "job 1 of 4: a on n, d, seed 0",
+        "job 1 of 4 done: 70.00 % (70/100), lost +10.00, 600 B (15.0 %), speed 2.00×, T s",
+        "job 2 of 4: a on n, d, seed 1",
+        "job 2 of 4 done: 71.00 % (71/100), lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
+        "job 3 of 4: b on n, d, seed 0",
+        "job 3 of 4 failed after T s: too large",
+        "job 4 of 4: b on n, d, seed 1",
+        "job 4 of 4 done: 71.00 % (71/100), lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
+    ]
+    heard.lines.clear()
+    work.behave = lambda job, context: None
+    compare(make_spec(TEACHER), progress=heard)
+    assert heard.lines[:2] == [
+        "main: 4 jobs, 3 done already, 1 tried again that failed before",
+        "job 3 of 4: b on n, d, seed 0",
+    ]
+
+
+def test_jobs_of_a_failed_teacher_say_so(make_spec, compare, work) -> None:
+    heard = Heard()
+
+    def fails(job, context):
+        raise BudgetError("the loss is not finite")
+
+    compare(make_spec(TEACHER), run_teacher=fails, progress=heard)
+    assert heard.lines[2].startswith("teacher failed after ")
+    assert heard.lines[3] == "job 1 of 4 failed, for its teacher failed: the loss is not finite"

@@ -27,6 +27,7 @@ from netpress.training import CrossEntropy, Distillation, Trainer, TrainingPlan
 SUMMARY = "AHOSVD fit (time, memory, error), cost of a distillation step, images/s of the training loop"
 
 SHAPE, RANKS, SAMPLES, BATCH = (256, 4, 4), (35, 3, 3), 2000, 100
+TRAINING_BATCH, TRAINING_STEPS = 128, 12
 REPEATS = 7
 
 
@@ -109,11 +110,11 @@ def _training_rows(device: torch.device, progress: Progress) -> list[Row]:
         OrderedDict(body=body, reduction=TuckerProjection(shape, (16, 4, 4)), map=FNN(256, 20, 10))
     ).to(device)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (128 * 12, 32, 32, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (TRAINING_BATCH * TRAINING_STEPS, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
     preprocess = Preprocess(scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     stream = ImageStream(
-        Split(images, labels), preprocess, batch_size=128, shuffle=True, augment="crop_flip", device=device
+        Split(images, labels), preprocess, batch_size=TRAINING_BATCH, shuffle=True, augment="crop_flip", device=device
     )
     x, y = next(iter(stream.batches(0)))
     x = x.contiguous(memory_format=torch.channels_last)
@@ -147,8 +148,8 @@ def _training_rows(device: torch.device, progress: Progress) -> list[Row]:
         kd / (bare + teaching) for kd, bare, teaching in zip(times["kd"], times["bare"], times["teacher"], strict=True)
     )
     idle = statistics.median(bare / full for bare, full in zip(times["bare"], times["stream"], strict=True))
-    speed = 128 * steps
-    case = "ResNet-20 cut before layer3, batch 128"
+    speed = TRAINING_BATCH * steps
+    case = f"ResNet-20 cut before layer3, batch {TRAINING_BATCH}"
     return [
         at_most(case, "distillation step over (student step + teacher forward)", ratio, "x", 1.15),
         Row(case=case, metric="training loop with crop and flip", value=speed / median["stream"], unit="images/s"),

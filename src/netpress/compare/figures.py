@@ -136,9 +136,10 @@ def answers(quality: Mapping[str, Any] | None) -> str:
 
 
 def _digits(value: float, count: int) -> str:
+    if value >= 10**count:
+        return f"{value:.0f}"
     # '#' keeps the zeros that count (40.0), but leaves a bare point where there are no decimals (100.).
-    written = f"{value:#.{count}g}" if 1e-4 <= abs(value) < 10**count else f"{value:.{count}g}"
-    return written.rstrip(".")
+    return f"{value:#.{count}g}".rstrip(".") if value else "0"
 
 
 def _written(

@@ -32,7 +32,7 @@ class TeacherJob:
 
     @property
     def label(self) -> str:
-        return f"teacher {self.network.name} on {self.data.name}"
+        return f"{self.network.name} on {self.data.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

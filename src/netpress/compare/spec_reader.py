@@ -143,7 +143,7 @@ class _Reader:
 
     def network(self, value: Any, at: Place) -> NetworkSpec:
         own = mapping(value, at, NETWORK_KEYS, required=("net",))
-        name, net = self.file_callable(text(own["net"], at.key("net")), at.key("net"))
+        called, net = self.file_callable(text(own["net"], at.key("net")), at.key("net"))
         if ("weights" in own) == ("train" in own):
             raise at.error(
                 "a network has either 'weights' or 'train'",
@@ -154,7 +154,7 @@ class _Reader:
             if name in own and "train" not in own:
                 raise at.key(name).error("this belongs to 'train', which is absent", remedy="remove it")
         return NetworkSpec(
-            name=text(own.get("name", name), at.key("name")),
+            name=text(own.get("name", called), at.key("name")),
             net=net,
             weights=self.weights(own["weights"], at.key("weights")) if "weights" in own else None,
             train=free_mapping(own["train"], at.key("train")) if "train" in own else None,

@@ -341,7 +341,6 @@ def _scratch(work_dir: str | Path | None, settings: object) -> Iterator[Path]:
         yield folder
         shutil.rmtree(folder)
     finally:
-        with contextlib.suppress(OSError):  # there is something in it: checkpoints, or what is not ours
-            folder.rmdir()
-        with contextlib.suppress(OSError):
-            Path(work_dir).rmdir()
+        for place in (*folder.glob("method-*"), folder, Path(work_dir)):
+            with contextlib.suppress(OSError):  # there is something in it: checkpoints, or what is not ours
+                place.rmdir()
