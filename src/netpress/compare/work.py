@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Work:
         self._judged: dict[tuple[str, ...], Quality] = {}
         self.open_data = lru_cache(maxsize=4)(self._open_data)
         self._fingerprint = lru_cache(maxsize=None)(self._fingerprint_of)
+        self._digest = lru_cache(maxsize=None)(_digest_of)
         self._check = lru_cache(maxsize=None)(self._check_network)
 
     def resolve(self, job: CompareJob | TeacherJob) -> Mapping[str, Any]:
@@ -41,8 +42,8 @@ class Work:
         """
         self._check(job.network.net, None if job.network.weights is None else str(job.network.weights), job.data.spec)
         content: dict[str, Any] = {
-            "network": _network_content(job.network.net),
-            "weights": _digest(_weights(job.network)) if job.network.weights is not None else None,
+            "network": self._network(job.network.net),
+            "weights": self._digest(_weights(job.network)) if job.network.weights is not None else None,
             "data": self._fingerprint(job.data.spec),
             "device": self.device.type,
         }
@@ -106,6 +107,14 @@ class Work:
         # Built and forgotten: a wrong name or weights that do not fit must show before hours of training, not after.
         open_network(net, weights=weights, data=self.open_data(data), seed=0)
 
+    def _network(self, net: str) -> Any:
+        """What decides which network is built: its name, or the content of the file that builds it."""
+        file, dot_py, function = net.partition(".py:")
+        if not dot_py:
+            return net
+        path = Path(file + ".py")
+        return {"file": path.name, "callable": function, "sha256": self._digest(path)}
+
     def _fingerprint_of(self, spec: str) -> list[str]:
         data = self.open_data(spec)
         return [data.train.fingerprint(), data.test.fingerprint()]
@@ -125,20 +134,10 @@ def recipe_of(job: CompareJob) -> Recipe:
     return dataclasses.replace(recipe, name=job.recipe.name)
 
 
-def _network_content(net: str) -> Any:
-    """What decides which network is built: its name, or the content of the file that builds it."""
-    file, dot_py, function = net.partition(".py:")
-    if not dot_py:
-        return net
-    path = Path(file + ".py")
-    return {"file": path.name, "callable": function, "sha256": _digest(path)}
-
-
 def _weights(network: NetworkSpec) -> Path:
     return zoo.find_weights(str(network.weights))
 
 
-@cache
-def _digest(path: Path) -> str:
+def _digest_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, UnknownNameError, WeightsError
@@ -88,7 +88,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     try:
-        save_file(tensors, part)
+        part.write_bytes(save(tensors))
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise ConfigError("the weights cannot be written", got=f"{path}: {error}", remedy="check the folder") from error
