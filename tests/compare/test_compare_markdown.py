@@ -18,7 +18,7 @@ def test_what_all_rows_share_stands_above_the_table(row) -> None:
         "",
         "## n on d",
         "",
-        "- original: 1,000 parameters, 10.00 k MACs, 4.000 kB, test accuracy 80.00 % (80/100), 4.00 ms",
+        "- original: 1,000 parameters, 10.00 k MACs, 4.000 kB, test accuracy 80.00 % (80/100), latency 4.00 ms",
         "- reference: f",
         "- budget: params=13% (the reference has none)",
         "- seeds: 0",

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netpress.compare.report import report_html, summary, write_report
+from netpress.compare.report import report_html, summary, tiles, write_report
 from netpress.compare.results import Results
 from netpress.compare.scatter import Point, linear_ticks, log_ticks, place_labels, scatter
+from netpress.compare.table import table_rows
 from netpress.errors import BudgetError
 
 HOSTILE = "<script>alert('x')</script>\"onload=\"&"
@@ -100,7 +101,37 @@ def test_a_grid_without_results_has_a_page_too(make_spec, compare, work) -> None
     assert "6 jobs: 6 failed." in text
     assert "<figure>" not in text
     assert "No jobs." in report_html(Results(title="none", rows=()))
-    assert summary([]) == "No jobs."
+    assert summary(Results(title="", rows=())) == "No jobs."
+
+
+def test_the_page_names_teachers_choices_and_what_rows_share(row, teacher) -> None:
+    rows = (row("f", reference=True), row("a"), row("b", 0, 60))
+    rows[2]["result"]["after"]["cost"]["latency_ms"]["median"] = 8.0
+    text = report_html(Results(title="t", rows=rows, teachers=(teacher,), choices=("final takes <a>.",)))
+    assert "30 epochs, sgd, lr 0.1, batch 64" in text
+    assert "75.00 % (15/20)" in text
+    assert "final takes &lt;a&gt;." in text
+    assert "<b>budget params=13%, except the reference</b><b>seed 0</b>" in text
+    assert "<b>1,000 parameters</b>" in text
+    assert "0.50×, slower" in text
+    assert text.count("<figure>") == 2
+
+
+def test_the_best_is_named_by_held_out_quality_with_its_ties(row) -> None:
+    rows = [row("f", reference=True), row("a", 0, 60), row("b", 0, 90), row("c", 0, 70)]
+    for one, value in zip(rows, (1.0, 0.7, 0.6, 0.7), strict=True):
+        one["result"]["held_out"] = {"metric": "accuracy", "value": value}
+    first, *_ = tiles(Results(title="", rows=tuple(rows)), table_rows(rows))
+    assert first == ("best by held-out quality", "a", "held out 70.00 %, test 60.00 %; 1 more as good")
+    others = [*rows, row(network="m")]
+    assert tiles(Results(title="", rows=tuple(others)), table_rows(others))[0][0] == "smallest file"
+
+
+def test_without_latency_there_is_one_plot(row) -> None:
+    plain = row("a")
+    for side in ("before", "after"):
+        plain["result"][side]["cost"]["latency_ms"] = None
+    assert report_html(Results(title="", rows=(plain,))).count("<figure>") == 1
 
 
 positive = st.floats(1e-3, 1e12)
@@ -147,6 +178,7 @@ def test_linear_ticks_span_the_range_evenly(low: float, span: float) -> None:
 def test_ticks_by_hand() -> None:
     assert linear_ticks(81.2, 87.4) == [80.0, 82.0, 84.0, 86.0, 88.0]
     assert log_ticks(0.9, 11.0) == [1.0, 2.0, 5.0, 10.0]
+    assert log_ticks(125.0, 430.0) == [150.0, 200.0, 300.0, 400.0]
     assert log_ticks(0.5, 5000.0) == [1.0, 10.0, 100.0, 1000.0]
 
 
@@ -161,7 +193,7 @@ def test_points_of_one_series_are_joined_and_named_once() -> None:
 
 
 def test_labels_go_where_there_is_room_or_not_at_all() -> None:
-    assert place_labels([(300.0, 200.0)], ["a"]) == [(311.0, 204.0, "start")]
+    assert place_labels([(300.0, 200.0)], ["a"]) == [(313.0, 204.0, "start")]
     right, left = place_labels([(300.0, 200.0), (320.0, 200.0)], ["left one", "right one"])
     assert right is not None
     assert left is not None

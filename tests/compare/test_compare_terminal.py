@@ -40,7 +40,7 @@ def test_what_all_share_is_said_once_and_what_had_no_room_is_named(row) -> None:
     text = drawn(grid(row), 80)
     assert "n on d  ·  budget params=13%  ·  seed 0\n" in text
     flat = " ".join(text.split())
-    assert "original: 1,000 parameters, 10.00 k MACs, 4.000 kB, test accuracy 80.00 % (80/100), 4.00 ms" in flat
+    assert "original: 1,000 parameters, 10.00 k MACs, 4.000 kB, test accuracy 80.00 % (80/100), latency 4.00 ms" in flat
     assert "no room for params, MACs, MACs kept, file kept, held out, latency: see table.md" in flat
     assert text.count("params=13%") == 1
 

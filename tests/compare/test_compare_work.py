@@ -22,6 +22,7 @@ data: [digits]
 recipes: [finetune, {name: two, recipe: ahosvd, set: {ranks: [8, 2, 2], map_epochs: 1, epochs: 2}}]
 budgets: [null]
 train: {epochs: 1, augment: none, distill: none, hold_out: 0.2}
+latency: false
 """
 
 

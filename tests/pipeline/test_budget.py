@@ -60,15 +60,24 @@ def test_several_limits_in_one_text_or_in_a_list() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("parms=3%", "unknown budget metric; got: 'parms'; allowed: bytes, latency_ms, macs, params; remedy: did you mean 'params'?"),
+        (
+            "parms=3%",
+            "unknown budget metric; got: 'parms'; allowed: bytes, latency_ms, macs, params; remedy: did you mean 'params'?",
+        ),
         ("params", "a budget reads METRIC=AMOUNT; got: 'params'; allowed: such as params=30% or bytes=500kB"),
-        ("params=lots", "the budget's amount for 'params' cannot be read; got: 'lots'; allowed: a positive number, with %"),
+        (
+            "params=lots",
+            "the budget's amount for 'params' cannot be read; got: 'lots'; allowed: a positive number, with %",
+        ),
         ("bytes=5parsec", "cannot be read; got: '5parsec'"),
         ("params=-3", "cannot be read; got: '-3'"),
         ("params=0%", "the budget's amount for 'params' is out of range; got: 0%; allowed: above 0, at most 100 %"),
         ("params=101%", "out of range; got: 101%"),
         ("params=1e999", "out of range; got: 1e999"),
-        ("params=3%,params=4%", "the budget bounds 'params' twice; got: params=3%,params=4%; remedy: give each metric once"),
+        (
+            "params=3%,params=4%",
+            "the budget bounds 'params' twice; got: params=3%,params=4%; remedy: give each metric once",
+        ),
     ],
 )
 def test_errors(text: str, said: str) -> None:

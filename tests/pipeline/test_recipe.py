@@ -86,7 +86,10 @@ def test_settings_find_their_field() -> None:
         ("rnks=3", "unknown field of ahosvd; got: 'rnks'; allowed: "),
         ("ahosvd.rnks=3", "unknown field of ahosvd; got: 'rnks'; allowed: aggregation, at,"),
         ("training.epoch=3", "unknown field of a training plan; got: 'epoch'; allowed: augment,"),
-        ("distill.alfa=1", "unknown field of distill; got: 'alfa'; allowed: alpha, label_smoothing, reduction, temperature"),
+        (
+            "distill.alfa=1",
+            "unknown field of distill; got: 'alfa'; allowed: alpha, label_smoothing, reduction, temperature",
+        ),
         ("distill=publshed", "unknown preset of a distillation; got: 'publshed'; allowed: default, published"),
         ("pod.rank=3", "unknown field of ahosvd; got: 'pod.rank'"),
     ],

@@ -66,3 +66,13 @@ def choose(rows: Iterable[Mapping[str, Any]], *, stage: str, best: int) -> list[
         chosen += [Chosen(network, recipe, means[recipe]) for recipe in ranked[:best]]
         chosen += [Chosen(network, recipe, None) for recipe in references.get(network, [])]
     return chosen
+
+
+def best_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows with the best held-out quality, among those that are done and no reference; several when they tie."""
+    done = [row for row in rows if row["status"] == "done" and not row["reference"] and row["result"]["held_out"]]
+    if not done:
+        return []
+    sign = -1.0 if done[0]["result"]["held_out"]["metric"] in LOWER_IS_BETTER else 1.0
+    values = [sign * float(row["result"]["held_out"]["value"]) for row in done]
+    return [row for row, value in zip(done, values, strict=True) if value == max(values)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netpress.compare.choice import LOWER_IS_BETTER
+from netpress.compare.choice import best_rows
 from netpress.compare.report import write_report
 from netpress.compare.results import Results
 from netpress.compare.rows import read_jsonl
@@ -64,15 +64,12 @@ def compare_ledger(ledger: str | Path, out: str | Path) -> Results:
 
 
 def best_of(results: Results) -> Mapping[str, Any]:
-    """The row whose small network has the best held-out quality, among those that are done and no reference.
+    """The row whose small network has the best held-out quality, the first of the spec where several tie.
 
     Raises:
         ConfigError: There is none.
     """
-    done = [
-        row for row in results.rows if row["status"] == "done" and not row["reference"] and row["result"]["held_out"]
-    ]
-    if not done:
+    best = best_rows(results.rows)
+    if not best:
         raise ConfigError("no job of the comparison gave a network", remedy="see the errors in the table")
-    lower = done[0]["result"]["held_out"]["metric"] in LOWER_IS_BETTER
-    return (min if lower else max)(done, key=lambda row: row["result"]["held_out"]["value"])
+    return best[0]

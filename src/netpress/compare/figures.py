@@ -58,6 +58,13 @@ def median_ms(cost: Mapping[str, Any]) -> float | None:
     return float(latency["median"]) if latency else None
 
 
+def minutes_of(row: Mapping[str, Any]) -> float | None:
+    """How long an exported row's work took: as it says itself, over all its runs, else the wall time of its last run."""
+    own = row["result"].get("minutes") if row["result"] else None
+    minutes = own if own is not None else row["minutes"]
+    return None if minutes is None else float(minutes)
+
+
 def integer(statistic: Statistic | None) -> str:
     """``1,751,002``; several seeds that differ: ``1,751,002 ± 12``."""
     return _written(statistic, lambda v: f"{v:,.0f}")
@@ -122,6 +129,11 @@ def duration(minutes: float | None) -> str:
         if minutes < most
     )
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
+def plural(count: int, word: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def answers(quality: Mapping[str, Any] | None) -> str:

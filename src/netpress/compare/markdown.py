@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from netpress.compare import figures
-from netpress.compare.figures import Statistic
+from netpress.compare.figures import Statistic, minutes_of
 from netpress.compare.notes import notes
 from netpress.compare.results import Results
 from netpress.compare.rows import read_jsonl
 from netpress.compare.table import Group, TableRow, groups, table_rows
-from netpress.compare.teachers import plan_in_words, teacher_minutes, teacher_quality
+from netpress.compare.teachers import plan_in_words, teacher_quality
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _teachers(teachers: Sequence[Mapping[str, Any]]) -> str:
             plan_in_words(row),
             figures.answers(teacher_quality(row, "quality")),
             figures.answers(teacher_quality(row, "held_out")),
-            figures.three_digits(Statistic.of([teacher_minutes(row)])),
+            figures.three_digits(Statistic.of([minutes_of(row)])),
         )
         rows.append(cells)
     shown = [i for i in range(len(headings)) if any(cells[i] for cells in rows)]

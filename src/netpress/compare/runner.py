@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from netpress.compare import figures
-from netpress.compare.figures import Statistic, median_ms
+from netpress.compare.figures import Statistic, median_ms, plural
 from netpress.compare.jobs import CompareJob, JobContext, Keyed, TeacherJob
 from netpress.compare.ledger import Claim, Ledger
 from netpress.compare.table import lost_to
@@ -189,8 +189,3 @@ def outcome(result: Mapping[str, Any], minutes: float) -> str:
     was, now = median_ms(before["cost"]), median_ms(after["cost"])
     speed = f"speed {was / now:.2f}×" if was and now else ""
     return ", ".join(part for part in (quality, stored, speed, figures.duration(minutes)) if part)
-
-
-def plural(count: int, word: str) -> str:
-    """``1 job``, ``2 jobs``."""
-    return f"{count} {word}{'' if count == 1 else 's'}"

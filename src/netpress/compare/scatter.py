@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 760.0, 400.0
-LEFT, RIGHT, TOP, BOTTOM = 64.0, 24.0, 18.0, 52.0
+WIDTH, HEIGHT = 520.0, 340.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 30.0, 48.0
 #: Colours (see the page's style) and shapes; the shape changes with the colour, so that neither is needed alone.
 COLOURS, SHAPES = 7, ("circle", "square", "triangle", "diamond", "down", "cross")
 _LABEL_HEIGHT, _LETTER_WIDTH, _MARK = 14.0, 6.4, 8.0
@@ -153,13 +153,14 @@ def linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """The 1, 2 and 5 times powers of ten within [low, high]; the powers alone when there are more than two of them.
+    """Round numbers within [low, high]: powers of ten over a wide range, their multiples too over a narrow one.
 
     >>> log_ticks(0.9, 11.0)
     [1.0, 2.0, 5.0, 10.0]
     """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if math.log10(high / low) <= 2.5 else (1,)
+    decades = math.log10(high / low)
+    steps = (1, 1.5, 2, 3, 4, 6, 8) if decades <= 0.9 else (1, 2, 5) if decades <= 2.5 else (1,)
     return [m * 10.0**e for e in exponents for m in steps if low <= m * 10.0**e <= high]
 
 
@@ -177,10 +178,14 @@ def place_labels(places: Sequence[tuple[float, float]], texts: Sequence[str]) ->
             continue
         wide = len(text) * _LETTER_WIDTH
         options = (
-            (x + 11, y + 4, "start", x + 11),
-            (x - 11, y + 4, "end", x - 11 - wide),
+            (x + 13, y + 4, "start", x + 13),
+            (x - 13, y + 4, "end", x - 13 - wide),
             (x, y - 13, "middle", x - wide / 2),
             (x, y + 21, "middle", x - wide / 2),
+            (x + 8, y - 12, "start", x + 8),
+            (x - 8, y - 12, "end", x - 8 - wide),
+            (x + 8, y + 20, "start", x + 8),
+            (x - 8, y + 20, "end", x - 8 - wide),
         )
         others = taken[:number] + taken[number + 1 :]
         for at_x, at_y, anchor, left in options:

@@ -9,7 +9,7 @@ from typing import Any
 
 from netpress.compare import figures
 from netpress.compare.choice import LOWER_IS_BETTER
-from netpress.compare.figures import Statistic, median_ms, quality_value
+from netpress.compare.figures import Statistic, median_ms, minutes_of, quality_value
 
 #: Below this ratio of medians a table does not speak of a gain: runs on one machine differ by as much.
 SPEEDUP_WORTH_NAMING = 1.05
@@ -152,9 +152,7 @@ def _table_row(group: Sequence[Mapping[str, Any]], finetuned: Mapping[tuple[Any,
         speedup=Statistic.of(
             _ratio(median_ms(b["cost"]), median_ms(a["cost"])) for b, a in zip(before, after, strict=True)
         ),
-        minutes=Statistic.of(
-            row["result"]["minutes"] if row["result"].get("minutes") is not None else row["minutes"] for row in done
-        ),
+        minutes=Statistic.of(map(minutes_of, done)),
         errors=tuple(row["error"] for row in group if row["status"] == "failed"),
     )
 
@@ -218,7 +216,7 @@ class Original:
             (figures.scaled(self.macs, ""), "", " MACs"),
             (figures.scaled(self.size_bytes, "B"), "", ""),
             (self.answers, f"test {self.metric} ", ""),
-            (latency, "", " ms"),
+            (latency, "latency ", " ms"),
         )
         return [before + text + after for text, before, after in found if text]
 

@@ -27,10 +27,3 @@ def teacher_quality(row: Mapping[str, Any], name: str) -> Mapping[str, Any] | No
     """The quality object ``quality`` (of the test split) or ``held_out`` of a teacher that is trained, else None."""
     found: Mapping[str, Any] | None = row["result"].get(name) if row["result"] else None
     return found
-
-
-def teacher_minutes(row: Mapping[str, Any]) -> float | None:
-    """Minutes of training and judging: the training's own, else the wall time of the job."""
-    own = row["result"].get("minutes") if row["result"] else None
-    minutes = own if own is not None else row["minutes"]
-    return None if minutes is None else float(minutes)

@@ -26,7 +26,7 @@ from netpress.errors import ConfigError, DataError, WeightsError
 from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality, time_one
 from netpress.measure import latency as measure_latency
-from netpress.pipeline.budget import FILE_OVERHEAD_BYTES, Budget, check
+from netpress.pipeline.budget import Budget, check
 from netpress.pipeline.inputs import first_answers, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
@@ -165,12 +165,8 @@ def compress(
     torch.manual_seed(seed)
     teacher = trace(network, example).eval()
     outputs = _outputs(teacher, data)
-    counts = count(teacher)
-    original: dict[str, float] = {
-        "params": counts.params,
-        "macs": counts.macs,
-        "bytes": counts.params * 4 + FILE_OVERHEAD_BYTES,
-    }
+    before = cost(teacher, size_bytes=artifact.size(teacher))
+    original: dict[str, float] = {"params": before.params, "macs": before.macs, "bytes": before.size_bytes or 0}
     settings = [{**recipe.as_dict(), "name": ""}, str(budget), at, seed]
     with _scratch(work_dir, settings) as scratch:
         if out is not None:
@@ -204,7 +200,7 @@ def compress(
             preprocess=preprocess,
             task=data.task,
             classes=data.classes,
-            before=cost(teacher, size_bytes=artifact.size(teacher)),
+            before=before,
             after=cost(student),
             quality_before=quality_before or _judged(teacher, data.test, "test", job),
             quality_after=_judged(student, data.test, "test", job),

@@ -1,0 +1,88 @@
+"""What is shown to people: help that teaches, tables that say what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netpress._version import __version__
+from netpress.cli.app import app
+
+COMMANDS = sorted(command.name for command in app.registered_commands)
+NET, GOOD = "networks.py:network", "npz:good.npz"
+
+
+def test_help_names_every_command_and_where_to_start(netpress) -> None:
+    outcome = netpress("--help")
+    assert outcome.code == 0
+    assert COMMANDS == ["bench", "compare", "compress", "demo", "eval", "inspect", "methods", "profile", "train"]
+    for command in COMMANDS:
+        assert f" {command} " in outcome.out
+    assert "netpress demo" in outcome.out
+    assert "npz:FILE" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_each_command_teaches_by_an_example(command: str, flag: str, netpress) -> None:
+    outcome = netpress(command, flag)
+    assert outcome.code == 0
+    shown = " ".join(outcome.out.split())
+    assert f"Example: netpress {command} " in shown
+    assert "--json" in shown
+    assert outcome.err == ""
+
+
+def test_without_a_command_help_is_shown(netpress) -> None:
+    outcome = netpress()
+    assert outcome.code == 2
+    assert "compress" in outcome.out + outcome.err
+
+
+def test_version(netpress) -> None:
+    assert netpress("--version").out == f"{__version__}\n"
+
+
+def test_compress_and_the_commands_on_its_file(netpress, quick, tmp_path: Path) -> None:
+    out = tmp_path / "small.netpress"
+    shown = netpress("compress", NET, "-d", GOOD, "-r", "pod", "--at", "4", "-o", out, "-q", *quick).out
+    for text in ("pod, seed 0", "before", "after", "parameters", "1,044", "MACs", "10,880", "latency, median", "of 20)"):
+        assert text in shown
+    assert f"written: {out} (" in shown
+    assert f"{out.name} on good.npz: " in netpress("eval", out, "-d", GOOD, "-q").out
+    held = netpress("inspect", out).out
+    for text in ("reduction.projection.weight", "dense", "structure", "checksum", "total", "sha256"):
+        assert text in held
+    assert f"{out.stat().st_size:,}" in held
+
+
+def test_profile_shows_layers_cuts_and_cost(netpress) -> None:
+    shown = netpress("profile", NET, "--no-latency").out
+    for text in ("Conv2d", "BatchNorm2d", "Legal cuts", "6x4x4", "1,044 parameters", "10,880 MACs", "on disk"):
+        assert text in shown
+    assert "latency" not in shown
+
+
+def test_methods_show_a_table_and_cards(netpress) -> None:
+    assert "ahosvd" in netpress("methods").out
+    card = " ".join(netpress("methods", "mixer").out.split())
+    for text in ("Idea:", "Fails:", "map_epochs", "20", "Passes over the stored features"):
+        assert text in card
+
+
+def test_bench_lists_its_topics(netpress) -> None:
+    assert "reduction" in netpress("bench").out
+
+
+def test_train_says_how_good_and_where(netpress, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    shown = netpress("train", NET, "-d", GOOD, "-o", out, "-q", "-s", "epochs=1", "-s", "augment=none").out
+    assert "test " in shown
+    assert "of 20), held out " in shown
+    assert f"written: {out}" in shown
+
+
+def test_a_name_in_brackets_is_shown_as_it_is(netpress, quick, tmp_path: Path) -> None:
+    out = tmp_path / "[bold]small.netpress"
+    assert f"written: {out} (" in netpress("compress", NET, "-d", GOOD, "-r", "pod", "-o", out, "-q", *quick).out
