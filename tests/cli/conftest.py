@@ -67,9 +67,12 @@ class Outcome:
 
 
 @pytest.fixture
-def netpress(capsys: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def netpress(
+    capsys: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
     """Runs one command in the folder of the test data."""
     monkeypatch.chdir(workspace)
+    monkeypatch.setenv("COLUMNS", "200")  # tables are not folded
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
@@ -128,7 +131,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pressed(workspace: Path) -> Path:
     """A file that ``netpress compress`` made."""
     file = workspace / "pressed.netpress"
-    arguments = ["compress", f"{workspace / 'networks.py'}:network", "-d", f"npz:{workspace / 'good.npz'}", "-r", "ahosvd"]
+    arguments = [
+        "compress",
+        f"{workspace / 'networks.py'}:network",
+        "-d",
+        f"npz:{workspace / 'good.npz'}",
+        "-r",
+        "ahosvd",
+    ]
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--at", "4", "-o", str(file), "--json", *QUICK])
     assert not end.value.code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,24 @@ from netpress.pipeline.job import Job
 from netpress.pipeline.ranks import Ranks, flat_path, largest_that_fits
 from netpress.training import Distillation, FeatureStore, MeanSquaredError, Objective, Reconstruction, TrainingPlan
 
-if TYPE_CHECKING:
-    from netpress.pipeline.reduction import Reduction
+
+class Reducer(Protocol):
+    """What a method must say for its layer and map to be fitted; ``pipeline.reduction.Reduction`` has all of it."""
+
+    @property
+    def map(self) -> Literal["fnn", "pce", "tail"]: ...
+    @property
+    def hidden(self) -> tuple[int, ...]: ...
+    @property
+    def degree(self) -> int: ...
+    @property
+    def map_epochs(self) -> int: ...
+    @property
+    def map_lr(self) -> float: ...
+    @property
+    def learned(self) -> bool: ...
+    def build(self, shape: Sequence[int], ranks: Ranks) -> ReductionLayer: ...
+    def given_ranks(self, shape: Sequence[int]) -> Ranks | None: ...
 
 
 class Features:
@@ -29,7 +45,7 @@ class Features:
     A context manager; its files are gone afterwards. Memory does not grow with the number of images.
     """
 
-    def __init__(self, method: Reduction, cut: Cut, before: GraphNetwork, after: GraphNetwork, job: Job) -> None:
+    def __init__(self, method: Reducer, cut: Cut, before: GraphNetwork, after: GraphNetwork, job: Job) -> None:
         self.method, self.cut, self.before, self.after, self.job = method, cut, before, after, job
         self.shape = tuple(cut.shape)
         counts = count(before)

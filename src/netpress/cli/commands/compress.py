@@ -54,7 +54,7 @@ def run(
         print_json(chosen.as_dict())
         return
     if print_recipe:
-        OUT.print(chosen.to_yaml(), markup=False, end="")
+        typer.echo(chosen.to_yaml(), nl=False)  # as it is: wrapped YAML may be another YAML
         return
     progress = TerminalProgress(quiet=quiet)
     limits = Budget.parse(budget)
