@@ -170,7 +170,10 @@ WORK = {
         compress(data="npz:single.npz"),
         ["the training labels are all of one class", "got class 0 only", "allowed two classes or more"],
     ),
-    "labels beyond the classes": (compress(data="npz:beyond.npz"), ["beyond.npz: train: labels out of range", "(", "allowed 0 to 1 for 2 classes", "remedy number the classes from 0"]),
+    "labels beyond the classes": (
+        compress(data="npz:beyond.npz"),
+        ["labels out of range", "allowed 0 to 1 for 2 classes", "remedy number the classes from 0"],
+    ),
     "labels below 0": (compress(data="npz:negative.npz"), ["negative.npz: train: labels out of range", "label -1"]),
     "a label too few": (
         compress(data="npz:short.npz"),

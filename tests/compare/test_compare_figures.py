@@ -16,6 +16,7 @@ def test_how_numbers_are_written() -> None:
     assert share(Statistic.of([0.11895])) == "11.9 %"
     assert [share(Statistic.of([v])) for v in (0.4, 1.0, 0.0, 12.0)] == ["40.0 %", "100 %", "0 %", "1200 %"]
     assert [three_digits(Statistic.of([v])) for v in (0.0838, 12.0, 250.0)] == ["0.0838", "12.0", "250"]
+    assert three_digits(Statistic(0.2719, 0.0091234, 2)) == "0.272 ± 0.0091"
     assert integer(None) == ""
 
 

@@ -274,13 +274,13 @@ def test_each_job_says_its_number_when_it_starts_and_its_result_when_it_ends(mak
         "teacher: n on d",
         "teacher done: 80.00 % (80/100), T s",
         "job 1 of 4: a on n, d, seed 0",
-        "job 1 of 4 done: 70.00 % (70/100), lost +10.00, 600 B (15.0 %), speed 2.00×, T s",
+        "job 1 of 4 done: 70.00 %, lost +10.00, 600 B (15.0 %), speed 2.00×, T s",
         "job 2 of 4: a on n, d, seed 1",
-        "job 2 of 4 done: 71.00 % (71/100), lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
+        "job 2 of 4 done: 71.00 %, lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
         "job 3 of 4: b on n, d, seed 0",
         "job 3 of 4 failed after T s: too large",
         "job 4 of 4: b on n, d, seed 1",
-        "job 4 of 4 done: 71.00 % (71/100), lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
+        "job 4 of 4 done: 71.00 %, lost +9.00, 600 B (15.0 %), speed 2.00×, T s",
     ]
     heard.lines.clear()
     work.behave = lambda job, context: None

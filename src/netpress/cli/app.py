@@ -9,7 +9,6 @@ from netpress.cli.commands import bench, compare, compress, demo, evaluate, insp
 
 app = typer.Typer(
     name="netpress",
-    help="Press a neural network until it fits, and know what it cost.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

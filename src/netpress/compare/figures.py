@@ -112,7 +112,7 @@ def factor(statistic: Statistic | None) -> str:
 
 def three_digits(statistic: Statistic | None) -> str:
     """Three digits that count, for times: ``0.139``, ``12.0``."""
-    return _written(statistic, lambda v: _digits(v, 3))
+    return _written(statistic, lambda v: _digits(v, 3), spread=lambda v: _digits(v, 2))
 
 
 def duration(minutes: float | None) -> str:

@@ -179,7 +179,7 @@ def outcome(result: Mapping[str, Any], minutes: float) -> str:
     before, after = result["before"], result["after"]
     lost = lost_to(before["quality"], after["quality"])
     shares = after["quality"] is not None and after["quality"]["metric"] in figures.SHARES
-    quality = figures.answers(after["quality"])
+    quality = figures.answers(after["quality"]).partition(" (")[0]
     if quality and lost is not None:
         quality += f", lost {lost:+.2f}" if shares else f", lost {lost:.4g}"
     size, original = after["cost"].get("size_bytes"), before["cost"].get("size_bytes")
