@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,15 @@ def test_each_command_teaches_by_an_example(command: str, flag: str, netpress) -
     assert f"Example: netpress {command} " in shown
     assert "--json" in shown
     assert outcome.err == ""
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom netpress.cli import main\n"
+        "try:\n    main(['compress', '--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
 
 
 def test_without_a_command_help_is_shown(netpress) -> None:

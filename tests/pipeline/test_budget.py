@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpress.errors import BudgetError, ConfigError, UnknownNameError
@@ -16,6 +16,7 @@ limits = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(limits, unique_by=lambda limit: limit.metric))
 def test_what_is_written_reads_back_exactly(chosen: list[Limit]) -> None:
     budget = Budget(limits=tuple(chosen))

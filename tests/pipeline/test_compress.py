@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ def test_regression(name: str, distill: str, regressor, regression, quick) -> No
     result = compress(regressor, quick(name, distill=distill), regression, at="3", latency=False)
     for quality in (result.quality_before, result.quality_after, result.held_out):
         assert quality is not None
-        assert (quality.metric, quality.correct) == ("mean squared error", None) or "error" in quality.metric
+        assert (quality.metric, quality.correct) == ("mse", None)
+        assert quality.value > 0
 
 
 def test_distilled_regression_follows_the_original(regressor, regression, quick) -> None:
@@ -180,11 +182,12 @@ def test_a_budget_that_is_missed_at_the_end_leaves_the_old_file(network, data, q
     assert [p.name for p in tmp_path.iterdir()] == ["kept.netpress"]
 
 
-def test_a_share_of_bytes_is_one_of_the_originals_file(network, data, quick) -> None:
-    result = compress(network, quick(epochs=0), data, "bytes=99%", latency=False)
-    assert result.before.size_bytes is not None
-    assert result.before.size_bytes == netpress.artifact.size(netpress.trace(network, torch.rand(2, 1, 8, 8)))
-    assert result.after.size_bytes <= 0.99 * result.before.size_bytes
+def test_a_share_of_bytes_is_one_of_the_originals_file(data, quick) -> None:
+    original = netpress.zoo.build("digits_cnn", classes=4, seed=0)
+    result = compress(original, quick(epochs=0), data, "bytes=50%", latency=False)
+    assert result.before.size_bytes == netpress.artifact.size(netpress.trace(original, torch.rand(2, 1, 8, 8)))
+    assert result.after.size_bytes is not None
+    assert 0.4 < result.after.size_bytes / result.before.size_bytes <= 0.5
 
 
 # Work folders ------------------------------------------------------------------------------------------------------
@@ -200,8 +203,8 @@ def test_only_what_is_ours_goes_from_the_work_folder(network, data, quick, tmp_p
     assert not (tmp_path / "a" / "b").exists()
 
 
-class Stop(Exception):
-    """A crash in the middle."""
+class CrashError(Exception):
+    """In the middle."""
 
 
 @pytest.mark.parametrize("name", ["ahosvd", "autoencoder", "finetune"])
@@ -219,7 +222,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         write(path, *arguments)
         written.append(path.name)
         if written.count("training.checkpoint") == 4:
-            raise Stop
+            raise CrashError
 
     def reading(path, *arguments):
         found = read(path, *arguments)
@@ -229,7 +232,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     monkeypatch.setattr(loop, "write_checkpoint", writing)
     monkeypatch.setattr(loop, "read_checkpoint", reading)
     out, work = tmp_path / "small.netpress", tmp_path / "work"
-    with pytest.raises(Stop):
+    with pytest.raises(CrashError):
         compress(network, recipe, data, out=out, work_dir=work, **options)
     assert not out.exists()
     result = compress(network, recipe, data, out=out, work_dir=work, **options)
@@ -244,11 +247,11 @@ def test_other_settings_start_anew_and_leave_what_was_begun(network, data, quick
     work = tmp_path / "work"
 
     def stopping(*_, **__):
-        raise Stop
+        raise CrashError
 
     with monkeypatch.context() as patch:
-        patch.setattr("netpress.pipeline.compress._judged", stopping)
-        with pytest.raises(Stop):
+        patch.setattr(sys.modules["netpress.pipeline.compress"], "quality", stopping)
+        with pytest.raises(CrashError):
             compress(network, quick(), data, at="3", latency=False, work_dir=work)
     left = sorted(work.rglob("*.checkpoint"))
     assert len(left) == 2
@@ -258,5 +261,7 @@ def test_other_settings_start_anew_and_leave_what_was_begun(network, data, quick
     assert sorted(work.rglob("*.checkpoint")) == left
     with torch.no_grad():
         network[0].weight.mul_(2)
-    with pytest.raises(TrainingError, match="the training checkpoint belongs to another run; got: .*remedy: delete it"):
+    with pytest.raises(
+        TrainingError, match=r"the training checkpoint belongs to another run; got: .*remedy: delete it"
+    ):
         compress(network, quick(), data, at="3", latency=False, work_dir=work)

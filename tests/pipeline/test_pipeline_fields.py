@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpress.errors import ConfigError, UnknownNameError
@@ -42,6 +42,7 @@ SAMPLES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SAMPLES)
 def test_through_yaml_and_back(sample: Sample) -> None:
     text = yaml.safe_dump(all_fields(sample))
@@ -49,6 +50,7 @@ def test_through_yaml_and_back(sample: Sample) -> None:
     assert construct(Sample, changed_fields(sample), owner="sample") == sample
 
 
+@settings(deadline=None)
 @given(SAMPLES)
 def test_each_field_through_an_assignment(sample: Sample) -> None:
     for name, value in all_fields(sample).items():
@@ -58,6 +60,7 @@ def test_each_field_through_an_assignment(sample: Sample) -> None:
         assert getattr(construct(Sample, {key: parsed}, owner="sample"), name) == getattr(sample, name)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(), min_size=2))
 def test_numbers_between_commas_are_a_list(numbers: list[int]) -> None:
     assert parse_assignment("ranks=" + ",".join(map(str, numbers))) == ("ranks", numbers)

@@ -60,7 +60,7 @@ def test_a_netpress_file_brings_its_own_preprocessing(network, tmp_path: Path) -
     opened = open_network(str(path))
     assert (opened.name, opened.input_shape, opened.preprocess) == ("small", (1, 8, 8), Preprocess(0.5))
     with pytest.raises(
-        ConfigError, match="a .netpress file holds its own weights; got: w; remedy: leave --weights out"
+        ConfigError, match=r"a \.netpress file holds its own weights; got: w; remedy: leave --weights out"
     ):
         open_network(str(path), weights="w")
 

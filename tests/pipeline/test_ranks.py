@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -20,6 +20,7 @@ spectra = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(spectra)
 def test_a_path_by_energy_goes_from_ones_to_full_by_single_steps(modes: list[torch.Tensor]) -> None:
     path = energy_path(modes)
@@ -36,6 +37,7 @@ def test_a_path_by_energy_by_hand() -> None:
     assert path == [(1, 1), (2, 1), (3, 1), (3, 2)]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
 def test_channel_paths(channels: int, height: int, width: int) -> None:
     path = channel_path((channels, height, width))
@@ -55,6 +57,7 @@ def after_cut(size: int):
     return build
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["params", "macs", "bytes"]), st.integers(1, 12), st.integers(0, 50), st.integers(0, 20_000))
 def test_the_largest_that_fits_is_what_a_search_through_all_finds(
     metric: str, size: int, before: int, bound: int

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpress.errors import ConfigError, UnknownNameError
@@ -40,6 +40,7 @@ RECIPES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(RECIPES)
 def test_through_yaml_json_and_back(recipe: Recipe) -> None:
     assert Recipe.read(recipe.as_dict()) == recipe

@@ -27,11 +27,13 @@ def test_plans() -> None:
     assert plan_with([]).schedule == "one_cycle"
     plan = plan_with(["epochs=3", "training.lr=1e-2", "optimizer=adamw", "nesterov=false"])
     assert (plan.epochs, plan.lr, plan.optimizer, plan.batch_size) == (3, 1e-2, "adamw", 128)
-    with pytest.raises(UnknownNameError, match="unknown field of a training plan; got: 'epoch'.*did you mean 'epochs'"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown field of a training plan; got: 'epoch'.*did you mean 'epochs'"
+    ):
         plan_with(["epoch=3"])
-    with pytest.raises(ConfigError, match="training.lr has a wrong value; got: 'fast'"):
+    with pytest.raises(ConfigError, match=r"training\.lr has a wrong value; got: 'fast'"):
         plan_with(["lr=fast"])
-    with pytest.raises(ConfigError, match="training.epochs has a wrong value"):
+    with pytest.raises(ConfigError, match=r"training\.epochs has a wrong value"):
         plan_with(["epochs=1.5"])
 
 

@@ -157,6 +157,15 @@ def test_finished_run_is_taken_from_its_checkpoint(tmp_path: Path) -> None:
     assert state_bytes(first) == state_bytes(again)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """SIGINT as a terminal has it: a process that a shell started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupt_writes_a_checkpoint_after_the_step(tmp_path: Path) -> None:
     def interrupt(epoch: int, number: int) -> None:
         if (epoch, number) == (1, 1):

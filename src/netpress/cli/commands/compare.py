@@ -42,7 +42,7 @@ def run(
             spec, out, data_root=data_root, device=device, progress=progress, only_table=only_table, retry=retry
         )
     if as_json:
-        print_json({"title": results.title, "choices": list(results.choices), "rows": list(results.rows)})
+        print_json(results.as_dict())
         return
     for drawn in terminal_tables(results.rows):
         OUT.print(drawn)

@@ -35,7 +35,7 @@ def run(
     file = out / "digits.netpress"
     shutil.copyfile(out / best["result"]["file"], file)
     if as_json:
-        print_json({"title": results.title, "rows": list(results.rows), "best": best["recipe"], "file": str(file)})
+        print_json({**results.as_dict(), "best": best["recipe"], "file": str(file)})
         return
     for drawn in terminal_tables(results.rows):
         OUT.print(drawn)
