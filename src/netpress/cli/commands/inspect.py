@@ -45,7 +45,11 @@ def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json
     total = document["size_bytes"]
     sections = [(name, amount(count), share(count, total)) for name, count in document["section_bytes"].items()]
     table("Where the bytes go", ("part", "bytes", "share"), [*sections, ("total", amount(total), "")], right=(1, 2))
-    OUT.print(f"\n{size(total)}, format {document['format_version']}, sha256 {document['sha256']}", highlight=False)
+    OUT.print(
+        f"\n{size(total)}, format {document['format_version']}, sha256 {document['sha256']}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _number(value: float | None) -> str:
