@@ -157,8 +157,7 @@ class Features:
             return self._fit_tail(layer)
         mapping = FNN(layer.out_features, self.method.hidden, self.job.outputs).to(self.job.device)
         if not self.method.learned:
-            moments = self._moments(layer)
-            mapping.fold_normalisation(moments.mean(), moments.std())
+            mapping.fold_normalisation(*self._normalisation(layer))
         self._train(layer, mapping, "map")
         return mapping
 
@@ -168,8 +167,7 @@ class Features:
         if self.method.learned:
             # Polynomials are fitted to features that are there: a linear head teaches the layer which to make.
             self._train(layer, nn.Linear(layer.out_features, outputs).to(self.job.device), "warm-up")
-        moments = self._moments(layer)
-        mean, std = moments.mean(), moments.std()
+        mean, std = self._normalisation(layer)
         fit = HermiteFit(layer.out_features, self.method.degree, outputs, mean=mean, std=std)
         for reduced, answers in self._reduced(layer, targets="outputs"):
             fit.update(reduced, answers)
@@ -184,11 +182,12 @@ class Features:
             self.fit_reconstruction(nn.Sequential(layer, lift), self.method.map_epochs, label="lift")
         return nn.Sequential(OrderedDict(lift=lift, tail=copy.deepcopy(self.after)))
 
-    def _moments(self, layer: ReductionLayer) -> StreamingMoments:
+    def _normalisation(self, layer: ReductionLayer) -> tuple[Tensor, Tensor]:
+        """Mean and damped standard deviation of the reduced features; (out_features,) each."""
         moments = StreamingMoments(layer.out_features)
         for reduced, _ in self._reduced(layer):
             moments.update(reduced)
-        return moments
+        return moments.mean(), damped(moments.std())
 
     def _reduced(self, layer: ReductionLayer, targets: str = "labels") -> Iterator[tuple[Tensor, Any]]:
         layer.eval()
@@ -222,3 +221,18 @@ class Features:
             weight_decay=1e-2,
             schedule="one_cycle",
         )
+
+
+def damped(std: Tensor, share: float = 0.1) -> Tensor:
+    """Standard deviations to divide by, none of them much below the common one: √(σ² + (share·σ_rms)²).
+
+    The last directions of a projection hardly vary. Divided by their own deviation they are blown up, and with them the first
+    change that training makes to the features: so ResNet-32, cut before its last blocks at full ranks, lost everything.
+
+    Args:
+        std: (n,), positive; 1 stands for features that never vary (see ``StreamingMoments.std``).
+    """
+    varying = std[std != 1]
+    if len(varying) == 0:
+        return std
+    return (std.square() + share**2 * varying.square().mean()).sqrt()
