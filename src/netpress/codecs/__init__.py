@@ -8,7 +8,12 @@ A codec is a module of this package. Its file name is its public name, and it de
 - ``decode(payload, dtype, shape) -> Tensor``: a new tensor on the CPU. The payload is not trusted: anything but what
   ``encode`` could have written raises `FormatError`, before memory is taken for it.
 
-Every codec is lossless to the bit: NaN payloads and -0.0 come back as they were.
+A codec may also define
+
+- ``open(payload, dtype, shape) -> Coded``: the payload made ready for products, without unpacking it.
+
+Every codec is lossless to the bit: NaN payloads and -0.0 come back as they were. Files whose name begins with an underscore are
+shared by codecs and are none themselves.
 """
 
 from __future__ import annotations
@@ -18,15 +23,44 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, dtype
 
 from netpress.errors import ConfigError, FormatError, UnknownNameError
 
-__all__ = ["AUTO", "Codec", "codec_by_code", "codec_by_name", "codecs", "encode"]
+__all__ = ["AUTO", "Codec", "Coded", "codec_by_code", "codec_by_name", "codecs", "encode"]
 
 AUTO = "auto"
 """Stands for the codec that gives the fewest bytes, tensor by tensor."""
+
+
+class Coded(Protocol):
+    """A float32 tensor in its coded form, seen as the matrix W (rows, columns): the first axis by all others together.
+
+    Attributes:
+        rows: Outputs of a linear layer, filters of a convolution.
+        columns: Inputs, or channels times kernel places.
+        memory_bytes: What the form keeps in memory, decoding tables and payload together.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def multiply(self, x: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
+        """W x: (columns, N) float32, C-contiguous, to a new (rows, N), each product and sum in float32 or better.
+
+        Raises:
+            FormatError: the stream turns out not to be one that the codec writes.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +76,7 @@ class Codec:
     accepts: Callable[[Tensor], bool]
     encode: Callable[[Tensor], bytes]
     decode: Callable[[memoryview, dtype, tuple[int, ...]], Tensor]
+    open: Callable[[memoryview, dtype, tuple[int, ...]], Coded] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.code <= 255:
@@ -57,9 +92,16 @@ def codecs() -> tuple[Codec, ...]:
     """
     found: dict[int, Codec] = {}
     for entry in pkgutil.iter_modules(__path__):
+        if entry.name.startswith("_"):
+            continue
         module = importlib.import_module(f"{__name__}.{entry.name}")
         codec = Codec(
-            name=entry.name, code=module.CODE, accepts=module.accepts, encode=module.encode, decode=module.decode
+            name=entry.name,
+            code=module.CODE,
+            accepts=module.accepts,
+            encode=module.encode,
+            decode=module.decode,
+            open=getattr(module, "open", None),
         )
         if codec.code in found:
             raise ConfigError(

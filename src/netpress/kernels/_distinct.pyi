@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def distinct(bits: Buffer, values: Buffer, numbers: Buffer, /) -> int: ...
