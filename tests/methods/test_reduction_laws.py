@@ -22,6 +22,7 @@ from netpress.pipeline import Job, Recipe, compress, find_method, method_names
 from netpress.pipeline.features import Features
 from netpress.pipeline.reduction import Reduction
 from netpress.progress import SilentProgress
+from netpress.training import CrossEntropy, TrainingPlan
 
 REDUCTIONS = [name for name in method_names() if issubclass(find_method(name), Reduction)]
 every_reduction = pytest.mark.parametrize("name", REDUCTIONS)
@@ -42,6 +43,8 @@ def make_job(data: Data, folder: Path) -> Job:
         seed=0,
         progress=SilentProgress(),
         scratch=folder,
+        training=TrainingPlan(),
+        objective=CrossEntropy(),
     )
 
 

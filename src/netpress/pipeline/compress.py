@@ -48,6 +48,7 @@ class Result:
         held_out: Of the smaller network on the held-out part of the training images: what may be selected by.
         training: Of the whole network; None when nothing was trained.
         warnings: What the user should know, such as a step that brought no speed.
+        codec: How the file stores tensors.
     """
 
     network: GraphNetwork
@@ -66,6 +67,7 @@ class Result:
     training: TrainingRecord | None
     minutes: float
     warnings: tuple[str, ...] = ()
+    codec: str = "auto"
     file: Path | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ class Result:
             task=self.task,
             classes=self.classes,
             metadata=metadata,
+            codec=self.codec,
         )
 
 
@@ -120,6 +123,7 @@ def compress(
     out: str | Path | None = None,
     latency: bool = True,
     quality_before: Quality | None = None,
+    codec: str = "auto",
 ) -> Result:
     """Makes a smaller network out of a trained one.
 
@@ -139,6 +143,7 @@ def compress(
         out: Where to write the ``.netpress`` file; without it the file is written to a temporary place and only measured.
         latency: Whether to time the original and the smaller network side by side.
         quality_before: The original's quality on this test split, when it is known already.
+        codec: How the file stores tensors: ``auto`` (fewest bytes), ``fast`` (of those that multiply fast), or a codec's name.
 
     Raises:
         ConfigError, DataError, WeightsError, GraphError, BudgetError: Each before any training starts, except for bounds that
@@ -187,9 +192,10 @@ def compress(
             seed=seed,
             progress=progress,
             scratch=scratch,
+            training=recipe.training,
+            objective=_objective(recipe, data.task, teacher),
         )
-        student = _restructured(teacher, recipe, job, example)
-        record = _trained(student, recipe, job)
+        student = _pressed(teacher, recipe, job, example)
         student, teacher = student.to("cpu").eval(), teacher.to("cpu")
         result = Result(
             network=student,
@@ -205,7 +211,8 @@ def compress(
             quality_before=quality_before or _judged(teacher, data.test, "test", job),
             quality_after=_judged(student, data.test, "test", job),
             held_out=_judged(student, held, "held_out", job),
-            training=record,
+            training=job.records[-1] if job.records else None,
+            codec=codec,
             minutes=0.0,
         )
         result = _weighed(result, teacher, scratch / "result.netpress", latency=latency or wants_latency)
@@ -222,39 +229,53 @@ def compress(
     )
 
 
-def _restructured(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Tensor) -> GraphNetwork:
-    """All methods in order, each on a plain traced network; the counted bounds are checked before any training of the whole."""
+def _pressed(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Tensor) -> GraphNetwork:
+    """All methods in order, each on a plain traced network, and the trainings between them.
+
+    The whole network is trained once after each run of methods that changed its structure; methods that choose values train it
+    themselves. The counted bounds are checked when the structure stands, before any training of the whole.
+    """
     student = trace(copy.deepcopy(teacher).to("cpu"), example)
+    untrained = False
     for index, method in enumerate(recipe.methods, start=1):
+        if method.stage == "values":
+            if untrained:
+                _trained(student, job, f"training-{index - 1}")
+                untrained = False
+        else:
+            untrained = True
         job.progress.say(f"{method_name(method)} ({index} of {len(recipe.methods)})")
         # A folder each: two methods may both train a map.
         own = dataclasses.replace(job, scratch=job.scratch / f"method-{index}")
-        frozen = method.apply(student.to(job.device), own).to("cpu")
-        student = trace(frozen, example)
-    counted = count(student)
-    check(
-        job.bounds,
-        {"params": counted.params, "macs": counted.macs},
-        remedy="allow more, or use a method that can shrink further; the whole network was not trained yet",
-    )
-    return student.to(job.device)
+        if method.stage == "values":
+            own.scratch.mkdir(parents=True, exist_ok=True)
+        made = method.apply(student.to(job.device), own).to("cpu")
+        student = trace(made, example)
+        job = dataclasses.replace(job, constraints=(*job.constraints, *method.constraints(student)))
+        if index == recipe.structured:
+            counted = count(student)
+            check(
+                job.bounds,
+                {"params": counted.params, "macs": counted.macs},
+                remedy="allow more, or use a method that can shrink further; the whole network was not trained yet",
+            )
+    if untrained:
+        _trained(student, job, "training")
+    return student
 
 
-def _trained(student: GraphNetwork, recipe: Recipe, job: Job) -> TrainingRecord | None:
+def _trained(student: GraphNetwork, job: Job, label: str) -> None:
     """The recipe's training of the whole network, in place."""
-    if recipe.training.epochs == 0:
-        return None
-    plan, objective = recipe.training, _objective(recipe, job)
-    stream = job.stream(batch_size=plan.batch_size, shuffle=True, augment=plan.augment)
-    return job.trainer("training").fit(student, stream, plan, objective)
+    job.retrain(student.to(job.device), label=label, restore_best=False)
+    student.to("cpu")
 
 
-def _objective(recipe: Recipe, job: Job) -> Objective:
+def _objective(recipe: Recipe, task: str, teacher: GraphNetwork) -> Objective:
     """From the labels, or from the original: softened classes of a classifier, the plain outputs of a regression."""
-    if job.task == "classification":
+    if task == "classification":
         plain = CrossEntropy(recipe.training.label_smoothing)
-        return plain if recipe.distill is None else recipe.distill.objective(job.teacher)
-    return MeanSquaredError() if recipe.distill is None else MatchOutput(job.teacher)
+        return plain if recipe.distill is None else recipe.distill.objective(teacher)
+    return MeanSquaredError() if recipe.distill is None else MatchOutput(teacher)
 
 
 def _judged(network: GraphNetwork, split: Split, name: str, job: Job) -> Quality | None:

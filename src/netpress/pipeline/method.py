@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from netpress.graph import GraphNetwork
+    from netpress.pipeline.constraints import Constraint
     from netpress.pipeline.job import Job
 
 FOLDER = "netpress.methods"
@@ -32,12 +33,18 @@ class Method(ABC):
     Fields are validated in ``__post_init__``, so that a wrong one is an error before any work starts.
     """
 
-    #: ``structure``, ``values`` or ``baseline``: where in the pipeline the method stands.
+    #: Where in the pipeline the method stands: ``structure`` changes which tensors there are, ``values`` which numbers they may
+    #: hold, ``baseline`` neither. After structure and baseline methods the pipeline trains the whole network; a values method
+    #: trains it itself, with ``job.retrain``.
     stage: ClassVar[str] = "structure"
 
     @abstractmethod
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         """The smaller network. ``network`` is the method's own copy; the teacher is ``job.teacher`` and stays as it is."""
+
+    def constraints(self, network: GraphNetwork) -> tuple[Constraint, ...]:
+        """What the trainings of later methods must keep of ``network``, which is what ``apply`` gave, traced."""
+        return ()
 
 
 @cache

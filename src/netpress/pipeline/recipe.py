@@ -71,8 +71,21 @@ class Recipe:
             raise ConfigError("a recipe needs at least one method", allowed=", ".join(method_names()))
         if not 0 < self.hold_out < 1:
             raise ConfigError("hold_out is out of range", got=self.hold_out, allowed="above 0 and below 1")
+        stages = [m.stage for m in self.methods]
+        if "values" in stages and "structure" in stages[stages.index("values") :]:
+            raise ConfigError(
+                "a method that changes the structure stands after one that chooses values, and would undo it",
+                got=", ".join(f"{method_name(m)} ({m.stage})" for m in self.methods),
+                allowed="structure first, then values",
+                remedy="change the order",
+            )
         if not self.name:
             object.__setattr__(self, "name", "+".join(method_name(m) for m in self.methods))
+
+    @property
+    def structured(self) -> int:
+        """How many methods, from the first on, it takes until the structure stands; at least 1."""
+        return max((n for n, m in enumerate(self.methods, start=1) if m.stage == "structure"), default=1)
 
     @classmethod
     def read(cls, source: str | Path | Mapping[str, Any] | Method | Recipe) -> Recipe:

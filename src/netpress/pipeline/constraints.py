@@ -1,0 +1,22 @@
+"""What a later training must keep of what a method has done: zeros that stay zero, values that stay shared."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+
+class Constraint(Protocol):
+    """Two hooks of the training loop that belong together.
+
+    Neither keeps anything from one step to the next: both are functions of the network and the step's number (what
+    ``after_backward`` saw may be used by ``after_step`` of the same step). So a run that is killed goes on to the same bytes.
+    Both name tensors by their place in the network, and so hold for every network with the same places.
+    """
+
+    def after_backward(self, network: nn.Module, step: int, /) -> None:
+        """Changes gradients before they are clipped and used."""
+
+    def after_step(self, network: nn.Module, step: int, /) -> None:
+        """Puts the weights right after the optimizer has moved them."""
