@@ -30,21 +30,24 @@ INSTALL := $(PIP) install --constraint constraints.txt $(if $(strip $(TORCH_INDE
 MADE := $(VENV)/.made-for-$(TORCH)
 USER_READY := $(VENV)/.installed-data
 DEV_READY := $(VENV)/.installed-dev
+KERNELS := $(VENV)/.kernels-built
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format build check-wheel clean distclean
+.PHONY: help demo kernels test test-slow lint format build check-wheel clean distclean
 
 help: ## Say what can be made
 	@echo "usage: make TARGET [PYTHON=python3.12] [TORCH=cpu|cuda] [TORCH_INDEX=URL] [PYTEST_ARGS=...]"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
-demo: $(USER_READY) ## Compress a small network and show what it cost: demo-out/report.html
+demo: $(USER_READY) $(KERNELS) ## Compress a small network and show what it cost: demo-out/report.html
 	@$(BIN)/netpress demo $(DEMO_ARGS)
 
-test: $(DEV_READY) ## Run the tests, except those marked slow
+kernels: $(USER_READY) $(KERNELS) ## Compile what changed in src/netpress/kernels
+
+test: $(DEV_READY) $(KERNELS) ## Run the tests, except those marked slow
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(DEV_READY) ## Run the tests marked slow
+test-slow: $(DEV_READY) $(KERNELS) ## Run the tests marked slow
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(DEV_READY) ## Check style, format and types
@@ -71,7 +74,8 @@ check-wheel: build ## Install the wheel alone into a fresh environment and run i
 	venv/bin/python -c "import json; print('the wheel runs alone;', len(json.load(open('methods.json'))['methods']), 'methods')"
 
 clean: ## Remove what was built, and caches
-	rm -rf build dist demo-out src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist demo-out src/netpress/kernels/*.so src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -f $(KERNELS)
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment, too
@@ -96,3 +100,8 @@ $(DEV_READY): $(MADE) pyproject.toml constraints.txt
 	@$(INSTALL) --quiet setuptools
 	@$(INSTALL) --no-build-isolation $(TORCH_BUILD) --editable '.[dev]'
 	@touch $@ $(USER_READY)
+
+# After an installation they are compiled already; this is for what changed since. Needs a C compiler, as the installation did.
+$(KERNELS): $(wildcard src/netpress/kernels/*.c src/netpress/kernels/*.h) setup.py | $(USER_READY)
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
