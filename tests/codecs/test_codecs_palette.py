@@ -50,7 +50,7 @@ def test_values_ascend_and_zero_is_the_origin() -> None:
     assert palette.values().tolist() == [-1.0, 0.0, 2.0, np.float32(7.3)]
     assert (palette.origin, palette.has_zero) == (1, True)
     assert symbols.tolist() == [2, 0, 1, 3, 0]
-    without, _ = symbols_of(torch.tensor([5.0, -1.0, -2.0]))
+    without, _ = symbols_of(torch.tensor([5.3, -1.1, -2.7]))
     assert (without.origin, without.has_zero) == (2, False)
 
 

@@ -72,5 +72,5 @@ def test_distinct_agrees_with_numpy_on_many_values() -> None:
     ],
 )
 def test_distinct_refuses_buffers_that_do_not_fit(bits, values, numbers) -> None:
-    with pytest.raises(ValueError, match="bits|numbers"):
+    with pytest.raises(ValueError, match=r"bits|numbers"):
         _distinct.distinct(bits, values, numbers)
