@@ -22,7 +22,7 @@ def one_by_one(images: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (24, 40, 3), (8, 8, 1), (5, 7, 2), (96, 16, 3)])
-@pytest.mark.parametrize("augment", ["flip", "crop_flip"])
+@pytest.mark.parametrize("augment", ["flip", "crop", "crop_flip"])
 def test_the_look_up_is_pad_crop_mirror(shape: tuple[int, int, int], augment: str) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
@@ -46,3 +46,10 @@ def test_flip_alone_moves_nothing() -> None:
     top, left, flip = draw_crop_flip(np.random.default_rng(0), 50, 32, 32, "flip")
     assert set(top) == set(left) == {4}
     assert set(flip) == {0, 1}
+
+
+def test_crop_alone_mirrors_nothing_and_shifts_as_crop_flip_does() -> None:
+    crop = draw_crop_flip(np.random.default_rng(0), 50, 28, 28, "crop")
+    both = draw_crop_flip(np.random.default_rng(0), 50, 28, 28, "crop_flip")
+    assert not crop[2].any()
+    np.testing.assert_array_equal(crop[:2], both[:2])

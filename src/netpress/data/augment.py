@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-AUGMENTATIONS = ("none", "flip", "crop_flip")
+AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 
 
 def crop_padding(size: int) -> int:
@@ -18,7 +18,8 @@ def crop_padding(size: int) -> int:
 def draw_crop_flip(rng: np.random.Generator, count: int, height: int, width: int, augment: str) -> NDArray[np.int64]:
     """(3, count): vertical offset, horizontal offset (0 to twice the padding) and flip (0 or 1) of each image.
 
-    ``flip`` alone draws offsets too and then centres them, so that both see the same flips for a seed.
+    All draw the same numbers for a seed: ``flip`` centres the offsets afterwards, and ``crop`` mirrors nothing (digits and letters
+    are something else in a mirror).
     """
     pad_h, pad_w = crop_padding(height), crop_padding(width)
     top = rng.integers(0, 2 * pad_h + 1, count)
@@ -26,6 +27,8 @@ def draw_crop_flip(rng: np.random.Generator, count: int, height: int, width: int
     flip = rng.integers(0, 2, count)
     if augment == "flip":
         top[:], left[:] = pad_h, pad_w
+    if augment == "crop":
+        flip[:] = 0
     return np.stack([top, left, flip])  # (3, count)
 
 
