@@ -185,9 +185,9 @@ def test_an_error_of_the_reader_reaches_the_reader_of_batches() -> None:
     [
         (
             ramp(),
-            {"augment": "crop"},
+            {"augment": "cropped"},
             UnknownNameError,
-            "unknown augmentation; got: 'crop'; allowed: crop_flip, flip, none",
+            "unknown augmentation; got: 'cropped'; allowed: crop, crop_flip, flip, none",
         ),
         (ramp(), {"batch_size": 0}, ConfigError, "batch_size is out of range; got: 0; allowed: 1 or more"),
         (ramp(), {"min_batch": 0}, ConfigError, "min_batch is out of range"),
