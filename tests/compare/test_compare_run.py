@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -300,3 +301,20 @@ def test_jobs_of_a_failed_teacher_say_so(make_spec, compare, work) -> None:
     compare(make_spec(TEACHER), run_teacher=fails, progress=heard)
     assert heard.lines[2].startswith("teacher failed after ")
     assert heard.lines[3] == "job 1 of 4 failed, for its teacher failed: the loss is not finite"
+
+
+def test_what_another_ledger_has_as_done_is_taken_over_and_the_rest_is_run(make_spec, compare, work, tmp_path: Path) -> None:
+    whole = make_spec()
+    compare(dataclasses.replace(whole, stages=tuple(dataclasses.replace(s, seeds=(0,)) for s in whole.stages)))
+    first = (tmp_path / "out").rename(tmp_path / "earlier")
+    ran, work.ran = work.ran, []
+    results = compare(whole, reuse=[first / "ledger.jsonl"])
+    assert work.ran == [name for name in ALL if name not in ran]
+    assert ran
+    assert [row["status"] for row in results.rows] == ["done"] * 6
+    earlier = {row["key"]: row for row in read_jsonl(first / "ledger.jsonl").rows}
+    taken = [row for row in results.rows if row["seed"] == 0]
+    assert [(row["result"], row["minutes"], row["started"]) for row in taken] == [
+        (earlier[row["key"]]["result"], earlier[row["key"]]["minutes"], earlier[row["key"]]["started"]) for row in taken
+    ]
+    assert compare(whole, reuse=[first / "ledger.jsonl"]) == results  # a second time changes nothing

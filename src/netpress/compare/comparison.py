@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ def compare_spec(
     progress: Progress | None = None,
     only_table: bool = False,
     retry: bool = True,
+    reuse: Sequence[Path] = (),
 ) -> Results:
     """Runs what is left of a comparison; ledger, tables and page are in ``out`` afterwards.
+
+    What a ledger of ``reuse`` has as done is taken over from it.
 
     Raises:
         ConfigError, UnknownNameError: The spec is wrong; nothing was run.
@@ -46,6 +49,7 @@ def compare_spec(
         environment=environment(work.device),
         only_table=only_table,
         retry=retry,
+        reuse=reuse,
     )
     write_report(results, Path(out) / REPORT)
     return results

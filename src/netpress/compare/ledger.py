@@ -114,6 +114,27 @@ class Ledger:
                 (key, content["kind"], canonical(content)),
             )
 
+    def adopt(self, row: Mapping[str, Any]) -> bool:
+        """Takes over a job that another ledger has as done (a row of its ``ledger.jsonl``), unless this one has it as done, too.
+
+        Returns:
+            Whether it was taken over.
+        """
+        with self._transaction():
+            return bool(
+                self._db.execute(
+                    "UPDATE jobs SET status = 'done', result = ?, environment = ?, started = ?, minutes = ?, error = NULL, "
+                    "owner = NULL WHERE key = ? AND kind = 'job' AND status IN ('pending', 'failed')",
+                    (
+                        json.dumps(row["result"], ensure_ascii=False, allow_nan=False),
+                        canonical(row["environment"] or {}),
+                        row["started"],
+                        row["minutes"],
+                        row["key"],
+                    ),
+                ).rowcount
+            )
+
     def claim(self, key: str, *, retry: bool = False, environment: Mapping[str, Any] | None = None) -> Claim:
         """Takes a row to run it. Of all processes that try at once, one gets ``TAKEN``.
 

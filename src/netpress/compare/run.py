@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from netpress.compare.jobs import CompareJob, Keyed, Resolve, jobs_of, keyed, ve
 from netpress.compare.ledger import Ledger
 from netpress.compare.markdown import to_markdown
 from netpress.compare.results import Results
-from netpress.compare.rows import export, to_jsonl, without_paths, write_text
+from netpress.compare.rows import export, read_jsonl, to_jsonl, without_paths, write_text
 from netpress.compare.runner import RunJob, Runner, RunTeacher
 from netpress.compare.spec import Spec, Stage
 from netpress.errors import ConfigError
@@ -32,6 +32,7 @@ def run_comparison(
     environment: Mapping[str, Any] | None = None,
     only_table: bool = False,
     retry: bool = True,
+    reuse: Sequence[Path] = (),
 ) -> Results:
     """Runs what is left of a comparison and writes ``ledger.jsonl`` and ``table.{md,csv,json}`` into ``out``.
 
@@ -48,13 +49,16 @@ def run_comparison(
         environment: Kept with each row; by default Python, system, processors and versions.
         only_table: Run nothing; write the tables from what the ledger has.
         retry: Whether jobs that failed in an earlier run are tried again.
+        reuse: Exported ledgers (``ledger.jsonl``) of other comparisons: a job that one of them has as done, which is to say one
+            of the same key, is not run again but its row taken over, machine and minutes with it.
 
     Raises:
-        ConfigError: From ``resolve``; ``only_table`` without a ledger; a choice without held-out quality.
+        ConfigError: From ``resolve``; a ledger to reuse that is none; ``only_table`` without a ledger; a choice without held-out quality.
     """
     if only_table and not (out / "ledger.sqlite").is_file():
         raise ConfigError("there is no ledger to make a table of", got=str(out), remedy="run the comparison first")
     possible = {stage.name: _possible(spec, stage, resolve) for stage in spec.stages}
+    done = {row["key"]: row for file in reuse for row in read_jsonl(file).rows if row["status"] == "done"}
     with Ledger(out) as ledger:
         runner = Runner(
             ledger=ledger,
@@ -78,6 +82,8 @@ def run_comparison(
             if not only_table:
                 for job in jobs:
                     ledger.add(job.key, job.content)
+                    if job.key in done and ledger.adopt(done[job.key]):
+                        runner.progress.say(f"{job.job.label}: taken over from another ledger")
                 try:
                     for _ in runner.all(stage.name, jobs):
                         write_tables(out, results(jobs))

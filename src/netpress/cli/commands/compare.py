@@ -20,6 +20,10 @@ def run(
         bool, typer.Option("--only-table", help="Run nothing: table and report of what is there.")
     ] = False,
     retry: Annotated[bool, typer.Option(help="Run failed jobs again.")] = True,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="LEDGER.jsonl", help="Take over what this ledger has as done; may be given more than once."),
+    ] = None,
     data_root: options.DATA_ROOT = None,
     device: options.DEVICE = "auto",
     quiet: options.QUIET = False,
@@ -39,7 +43,14 @@ def run(
         results = compare_ledger(spec, out)
     else:
         results = compare_spec(
-            spec, out, data_root=data_root, device=device, progress=progress, only_table=only_table, retry=retry
+            spec,
+            out,
+            data_root=data_root,
+            device=device,
+            progress=progress,
+            only_table=only_table,
+            retry=retry,
+            reuse=reuse or (),
         )
     if as_json:
         print_json(results.as_dict())
