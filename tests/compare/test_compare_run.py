@@ -303,7 +303,9 @@ def test_jobs_of_a_failed_teacher_say_so(make_spec, compare, work) -> None:
     assert heard.lines[3] == "job 1 of 4 failed, for its teacher failed: the loss is not finite"
 
 
-def test_what_another_ledger_has_as_done_is_taken_over_and_the_rest_is_run(make_spec, compare, work, tmp_path: Path) -> None:
+def test_what_another_ledger_has_as_done_is_taken_over_and_the_rest_is_run(
+    make_spec, compare, work, tmp_path: Path
+) -> None:
     whole = make_spec()
     compare(dataclasses.replace(whole, stages=tuple(dataclasses.replace(s, seeds=(0,)) for s in whole.stages)))
     first = (tmp_path / "out").rename(tmp_path / "earlier")

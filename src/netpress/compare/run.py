@@ -53,7 +53,8 @@ def run_comparison(
             of the same key, is not run again but its row taken over, machine and minutes with it.
 
     Raises:
-        ConfigError: From ``resolve``; a ledger to reuse that is none; ``only_table`` without a ledger; a choice without held-out quality.
+        ConfigError: From ``resolve``; a ledger to reuse that is none; ``only_table`` without a ledger; a choice without held-out
+            quality.
     """
     if only_table and not (out / "ledger.sqlite").is_file():
         raise ConfigError("there is no ledger to make a table of", got=str(out), remedy="run the comparison first")

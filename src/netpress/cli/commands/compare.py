@@ -22,7 +22,9 @@ def run(
     retry: Annotated[bool, typer.Option(help="Run failed jobs again.")] = True,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option(metavar="LEDGER.jsonl", help="Take over what this ledger has as done; may be given more than once."),
+        typer.Option(
+            metavar="LEDGER.jsonl", help="Take over what this ledger has as done; may be given more than once."
+        ),
     ] = None,
     data_root: options.DATA_ROOT = None,
     device: options.DEVICE = "auto",
