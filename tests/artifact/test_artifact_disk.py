@@ -11,7 +11,7 @@ import pytest
 from netpress.artifact import container, disk
 from netpress.errors import ArtifactError, NotAnArtifactError
 
-PIECES = list(container.seal([[b"structure"], [b"payloads"]]))
+PIECES = list(container.seal(b"structure", [b"payloads"]))
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""The structure document: lossless JSON under zlib, strict and bounded."""
+"""The structure: lossless JSON and a table under DEFLATE, strict and bounded."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpress.artifact import document
+from netpress.artifact.dictionary import DICTIONARY
 from netpress.errors import ConfigError, FormatError
 
 JSON = st.recursive(
@@ -25,18 +28,37 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), JSON, max_size=4))
-def test_round_trip(value: dict[str, object]) -> None:
-    stored = document.pack(document.check_json(value, "value"))
-    assert document.unpack(stored) == value
-    assert document.pack(document.check_json(dict(reversed(value.items())), "value")) == stored  # order leaves no trace
+@given(st.dictionaries(st.text(), JSON, max_size=4), st.binary(max_size=40))
+def test_round_trip(value: dict[str, object], table: bytes) -> None:
+    stored = document.pack(document.check_json(value, "value"), table)
+    assert document.unpack(stored) == (value, table)
+    assert (
+        document.pack(document.check_json(dict(reversed(value.items())), "value"), table) == stored
+    )  # order is no trace
+
+
+def test_bytes_by_hand() -> None:
+    # one block of RFC 1951, 3.2.4: last, stored, its length, the complement of the length, the bytes
+    assert document.unpack(b"\x01\x08\x00\xf7\xff" + b'{"a":1}\0') == ({"a": 1}, b"")
+    assert document.deflate(b"") == b"\x03\x00"  # last, fixed codes, the end
+
+
+def test_the_dictionary_is_that_of_format_1() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    assert len(DICTIONARY) <= 4096
+    assert f"{len(DICTIONARY):,} bytes" in page
+    assert hashlib.sha256(DICTIONARY).hexdigest() in page
+
+
+def test_what_the_dictionary_holds_costs_next_to_nothing() -> None:
+    assert len(document.deflate(DICTIONARY[-200:])) < 12
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_typed_error_or_a_document(data: bytes) -> None:
-    for section in (data, zlib.compress(data), zlib.compress(b"{" + data + b"}")):
+    for section in (data, document.deflate(data), document.deflate(b"{" + data + b"}\0")):
         try:
-            assert isinstance(document.unpack(section), dict)
+            assert isinstance(document.unpack(section)[0], dict)
         except FormatError:
             continue
 
@@ -61,21 +83,25 @@ def test_any_bytes_give_a_typed_error_or_a_document(data: bytes) -> None:
 )
 def test_json_that_is_refused(text: str, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        document.unpack(zlib.compress(text.encode()))
+        document.unpack(document.deflate(text.encode() + b"\0"))
 
 
-def test_zlib_that_is_refused() -> None:
-    stored = zlib.compress(b"{}")
-    with pytest.raises(FormatError, match="not zlib data"):
-        document.unpack(b"{}")
+def test_deflate_that_is_refused() -> None:
+    stored = document.deflate(b"{}\0")
+    with pytest.raises(FormatError, match="not DEFLATE data"):
+        document.unpack(b"\xff{}")
     with pytest.raises(FormatError, match="ends too early"):
         document.unpack(stored[:-1])
-    with pytest.raises(FormatError, match="bytes follow the structure's zlib data; got: 3 bytes"):
+    with pytest.raises(FormatError, match="ends too early"):
+        document.unpack(b"")
+    with pytest.raises(FormatError, match="bytes follow the structure's DEFLATE data; got: 3 bytes"):
         document.unpack(stored + b"abc")
+    with pytest.raises(FormatError, match="has no tensor table"):
+        document.unpack(document.deflate(b"{}"))
 
 
 def test_a_bomb_takes_no_memory() -> None:
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(256)) + packer.flush()  # 256 MiB in 256 KiB
     tracemalloc.start()
     try:
@@ -89,10 +115,10 @@ def test_a_bomb_takes_no_memory() -> None:
 
 def test_the_writer_keeps_the_readers_limit() -> None:
     with pytest.raises(
-        ConfigError, match=r"too large for one file; got: .* bytes of JSON; .*remedy: keep long records"
+        ConfigError, match=r"too large for one file; got: .* bytes of JSON and table; .*remedy: keep long records"
     ):
         document.pack({"log": "x" * document.LIMIT_BYTES})
-    document.unpack(document.pack({"log": "x" * (document.LIMIT_BYTES - 10)}))
+    document.unpack(document.pack({"log": "x" * (document.LIMIT_BYTES - 11)}))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import nn
 
 from netpress.artifact import inspect, save
 from netpress.artifact.inspection import bit_patterns, entropy_bits
+from netpress.artifact.table import StoredTensor
 
 
 @pytest.fixture
@@ -24,7 +25,8 @@ def path(tmp_path: Path) -> Path:
         network[0].weight.copy_(torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 2.0, 3.0]]))
         network[0].bias.copy_(torch.tensor([0.0, -0.0]))
     path = tmp_path / "a.netpress"
-    save(path, network, input_shape=(4,), preprocess={"scale": 2.0}, classes=("x", "y"), metadata={"accuracy": 0.75})
+    fields = {"preprocess": {"scale": 2.0}, "classes": ("x", "y"), "metadata": {"accuracy": 0.75}}
+    save(path, network, input_shape=(4,), codec="dense", **fields)
     return path
 
 
@@ -42,6 +44,7 @@ def test_fields(path: Path) -> None:
         "classes",
         "metadata",
         "tensors",
+        "totals",
     ]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["format_version"] == 1
@@ -54,10 +57,31 @@ def test_fields(path: Path) -> None:
 
 def test_bytes_by_section(path: Path) -> None:
     found = inspect(path)
-    # weight 32; bias and the four vectors of the batch norm 8 each; the counter stands in the structure
-    assert found["section_bytes"]["tensors"] == 32 + 5 * 8
-    assert found["section_bytes"]["checksum"] == 32
-    assert 48 <= found["section_bytes"]["overhead"] < 48 + 8  # the header, and what aligns the payloads
+    # the weight; bias and the four vectors of the batch norm, 8 bytes each, and the counter stand in the structure
+    assert found["section_bytes"]["tensors"] == 32
+    assert found["section_bytes"]["checksum"] == 16
+    assert found["section_bytes"]["overhead"] == 6 + 1 + 1 + 1  # magic, version, two lengths below 128
+
+
+def test_totals_by_hand(path: Path) -> None:
+    found = inspect(path)
+    totals = found["totals"]
+    assert totals["values"] == 8 + 5 * 2 + 1
+    assert totals["size_bytes"] == 32 + 5 * 8 + 8
+    assert totals["bits_per_weight"] == pytest.approx(8 * 80 / 19)
+    # four of the weights, gamma and the running variance are not zero: (4 + 2 + 2) of 19
+    assert totals["density"] == pytest.approx(8 / 19)
+    assert totals["entropy_bits"] == pytest.approx((8 * 1.75 + 2 * 1.0) / 19)  # of the vectors only the bias has two
+    assert totals["float32_bytes"] == 4 * 18  # the counter is no number of floating point
+    assert totals["ratio"] == pytest.approx(72 / found["size_bytes"])
+
+
+def test_each_tensor_is_decoded_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    plain = StoredTensor.decode
+    monkeypatch.setattr(StoredTensor, "decode", lambda self: decoded.append(self.name) or plain(self))
+    rows = inspect(path)["tensors"]
+    assert [row["name"] for row in rows] == decoded  # each once
 
 
 def test_rows_by_hand(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from netpress.artifact import container, inspect, read, save
+from netpress.artifact import container, inspect, read, save, size, table
 from netpress.errors import ArtifactError, ConfigError, TraceError, UnknownNameError, WeightsError
 from netpress.graph import GraphNetwork, trace
 
@@ -70,20 +70,31 @@ def lenet300_100() -> nn.Sequential:
 
 @pytest.mark.parametrize(
     ("network", "input_shape", "weights", "limit_bytes"),
-    [(lenet300_100, (1, 28, 28), 266_610, 1000), (ResNet20, (3, 32, 32), 269_722 + 2 * 688, 4000)],
+    [(lenet300_100, (1, 28, 28), 266_610, 80), (ResNet20, (3, 32, 32), 269_722 + 2 * 688, 300)],
     ids=["lenet300_100", "resnet20"],
 )
 def test_little_is_stored_beside_the_weights(
     network: type[nn.Module], input_shape: tuple[int, ...], weights: int, limit_bytes: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.netpress"
-    # metadata included: an accuracy, a source and the classes are what every real file has
-    fields: dict[str, Any] = {"preprocess": PREPROCESS, "classes": CIFAR10, "metadata": {"accuracy": 0.9137}}
-    size_bytes = save(path, network(), input_shape=input_shape, **fields)
+    module = network()
+    size_bytes = save(path, module, input_shape=input_shape, preprocess=None, codec="dense")
     section_bytes = inspect(path)["section_bytes"]
-    assert section_bytes["tensors"] == 4 * weights
+    assert section_bytes["tensors"] == 4 * weights  # the counters of the batch norms lie in the structure
     assert size_bytes - section_bytes["tensors"] < limit_bytes
-    assert section_bytes["overhead"] < 100
+    assert section_bytes["overhead"] < 16
+    # what every real file has besides: an accuracy, a source and the classes
+    fields: dict[str, Any] = {"preprocess": PREPROCESS, "classes": CIFAR10, "metadata": {"accuracy": 0.9137}}
+    assert save(path, module, input_shape=input_shape, codec="dense", **fields) < size_bytes + 60
+
+
+def test_defaults_are_not_written(tmp_path: Path) -> None:
+    network = small()
+    plain = stored(tmp_path / "a", network)
+    assert stored(tmp_path / "b", network, task="classification", classes=(), metadata={}) == plain
+    assert stored(tmp_path / "c", network, task="regression") > plain
+    found = read(tmp_path / "a")
+    assert (found.preprocess, found.task, found.classes, found.metadata) == (None, "classification", (), {})
 
 
 def test_gives_the_length_of_the_file(tmp_path: Path) -> None:
@@ -213,9 +224,23 @@ def test_an_input_that_the_network_cannot_take(tmp_path: Path) -> None:
         stored(tmp_path / "a", small(), input_shape=(2, 4))
 
 
-def test_payloads_in_the_file_are_aligned(tmp_path: Path) -> None:
+def test_payloads_lie_side_by_side(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 5))
-    stored(tmp_path / "a", network, input_shape=(3,))
+    stored(tmp_path / "a", network, input_shape=(3,), codec="dense")
     data = (tmp_path / "a").read_bytes()
-    for tensor in network.state_dict().values():
-        assert data.index(tensor.numpy().tobytes()) % container.ALIGNMENT == 0
+    payloads = b"".join(tensor.numpy().tobytes() for tensor in network.state_dict().values())
+    assert data[: -container.CHECKSUM_BYTES].endswith(payloads)
+
+
+def test_size_is_that_of_a_file_without_fields(tmp_path: Path) -> None:
+    traced = trace(small(), torch.zeros(2, 2, 3))
+    assert size(traced) == stored(tmp_path / "a", traced)
+
+
+def test_a_large_network_of_one_value_can_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LIMIT_FLOOR_BYTES", 2**10)
+    network = nn.Linear(256, 256)
+    with torch.no_grad():
+        network.weight.zero_()
+    stored(tmp_path / "a", network, input_shape=(256,))
+    assert torch.equal(read(tmp_path / "a").network.state_dict()["weight"], network.weight)

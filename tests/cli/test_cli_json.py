@@ -17,7 +17,7 @@ from netpress.pipeline import Recipe, find_method, method_names
 NET, GOOD = "networks.py:network", "npz:good.npz"
 COST = {"params", "nonzeros", "macs", "size_bytes", "latency_ms", "peak_memory_bytes"}
 LATENCY = {"median", "p95", "batch", "threads", "device"}
-QUALITY = {"metric", "value", "correct", "count", "split"}
+QUALITY = {"metric", "value", "correct", "count", "split", "concordance"}
 
 
 def assert_cost(cost: dict[str, Any], *, timed: bool) -> None:
@@ -145,7 +145,7 @@ def test_methods(netpress) -> None:
 
 def test_topics_and_recipes(netpress) -> None:
     topics = netpress("bench", "--json").document["topics"]
-    assert [t["name"] for t in topics] == ["reduction"]
+    assert [t["name"] for t in topics] == ["codecs", "reduction"]
     printed = netpress("compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3")
     as_json = netpress(
         "compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3", "--json"

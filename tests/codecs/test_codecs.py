@@ -14,7 +14,7 @@ from netpress.errors import ConfigError, FormatError, UnknownNameError
 
 def test_every_file_of_the_folder_is_a_codec_with_its_own_number() -> None:
     files = {path.stem for folder in codecs_package.__path__ for path in Path(folder).glob("*.py")}
-    assert {codec.name for codec in codecs()} == files - {"__init__"}
+    assert {codec.name for codec in codecs()} == {name for name in files if not name.startswith("_")}
     assert len({codec.code for codec in codecs()}) == len(codecs())
 
 

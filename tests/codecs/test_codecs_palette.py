@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netpress.codecs._palette import GRID, LISTED, SORTED, pack, read_varint, symbols_of, unpack, varint
+from netpress.codecs._palette import GRID, LISTED, SORTED, pack, read_varint, remembering, symbols_of, unpack, varint
 from netpress.errors import FormatError
 
 GRIDS = [torch.round(torch.randn(1000, generator=torch.Generator().manual_seed(s)) * 3) + 0.0 for s in (0, 1)]
@@ -123,3 +123,12 @@ def test_varints_come_back(value: int) -> None:
 def test_varints_that_are_none_are_refused(payload: bytes) -> None:
     with pytest.raises(FormatError):
         read_varint(payload, 0)
+
+
+def test_a_tensor_is_looked_at_once_while_remembering_and_anew_afterwards() -> None:
+    tensor = torch.tensor([1.0, 2.5, 1.0])
+    with remembering():
+        first = symbols_of(tensor)
+        assert symbols_of(tensor) is first
+    tensor.data[0] = 7.3  # unseen by autograd's version counter
+    assert symbols_of(tensor)[0].values().tolist() == torch.tensor([1.0, 2.5, 7.3]).tolist()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,8 @@ def test_a_fresh_process_gives_the_same_answers_from_the_files_alone(runs, tmp_p
 def test_a_budget_holds_or_the_error_says_how_near_it_came(name: str, budget: str) -> None:
     metric, _, share = budget.partition("=")
     recipe = quick_recipe(name, epochs=0)
-    if find_method(name).stage == "baseline":  # nothing gets smaller
+    stage = find_method(name).stage
+    if stage == "baseline" or (stage == "values" and metric != "bytes"):  # nothing gets smaller, or only the file does
         with pytest.raises(BudgetError) as caught:
             compress(digits_network(), recipe, toy_data(), budget, latency=False)
         assert caught.value.what == "the budget cannot be met"
@@ -195,7 +197,8 @@ def test_a_budget_holds_or_the_error_says_how_near_it_came(name: str, budget: st
     before, after = result.before.as_dict(), result.after.as_dict()
     key = "size_bytes" if metric == "bytes" else metric
     assert after[key] <= before[key] * float(share.rstrip("%")) / 100
-    assert after[key] > 0.2 * before[key]  # what is allowed is made use of
+    if stage == "structure":
+        assert after[key] > 0.2 * before[key]  # what is allowed is made use of
 
 
 @every_method
@@ -280,6 +283,8 @@ def other_values(hint: Any, value: Any) -> list[Any]:
         return list(typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return [(3, 2, 2), ()]
+    if typing.get_origin(hint) is Mapping:
+        return [{"4": 1}, {}]
     samples: dict[Any, list[Any]] = {bool: [True, False], int: [1, 2, 7], float: [0.5, 1e-3], str: ["4"]}
     return samples.get(hint, [])
 
@@ -334,10 +339,12 @@ def test_a_method_is_a_frozen_value(name: str) -> None:
 
 @every_method
 def test_a_misspelled_or_mistyped_field_is_refused(name: str) -> None:
+    hints = typing.get_type_hints(find_method(name))
     for field in dataclasses.fields(find_method(name)):
+        wrong = ["a"] if typing.get_origin(hints[field.name]) is Mapping else {"a": 1}
         with pytest.raises(UnknownNameError, match=f"unknown field of {name}.*did you mean '{field.name}"):
             Recipe.read({"methods": [{name: {f"{field.name}x": 1}}]})
         with pytest.raises(ConfigError, match=f"{name}.{field.name} has the wrong type; got: "):
-            Recipe.read({"methods": [{name: {field.name: {"a": 1}}}]})
+            Recipe.read({"methods": [{name: {field.name: wrong}}]})
     with pytest.raises(UnknownNameError, match="unknown field of"):
         Recipe.read(name).with_settings(["no_such_thing=1"])

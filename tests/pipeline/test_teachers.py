@@ -3,13 +3,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from netpress import artifact
-from netpress.data import Split
+from netpress.data import Data, Preprocess, Split
 from netpress.errors import ConfigError, DataError, UnknownNameError, WeightsError
 from netpress.pipeline import Opened, judge_file, open_network, plan_with, train_network
 
@@ -105,3 +106,16 @@ def test_what_a_file_cannot_judge(network, data, tmp_path: Path) -> None:
         DataError, match=r"does not fit the file's network; got: inputs of shape \(1, 16, 8\); allowed: \(1, 8, 8\)"
     ):
         judge_file(stored, dataclasses.replace(data, train=larger, test=larger, classes=("a", "b")))
+
+
+def test_row_numbers_are_not_cropped(tmp_path: Path) -> None:
+    rows = np.arange(40, dtype=np.int64).reshape(20, 2) % 7
+    split = Split(rows, rows.sum(1).astype(np.float32))
+    words = Data("words", split, split, task="regression", preprocess=Preprocess(indices=True))
+    network = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 1))
+    opened = Opened(name="toy", network=network, input_shape=(2,), preprocess=words.preprocess)
+    assert opened.example().dtype == torch.int64
+    plan = plan_with({"epochs": 1, "optimizer": "adam", "lr": 0.01})
+    assert (plan.augment, plan.nesterov) == ("crop_flip", False)
+    document = train_network(opened, words, plan, out=tmp_path / "w.safetensors")
+    assert 0 <= document["quality"]["concordance"] <= 1

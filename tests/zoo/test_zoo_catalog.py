@@ -18,6 +18,7 @@ from netpress.zoo.families.resnet_cifar import PadShortcut
 
 # With the entry's own number of classes: published, or added up by hand from the architecture.
 PARAMETERS = {
+    "deepdta": 2_030_337,
     "digits_cnn": 95_466,
     "lenet300_100": 266_610,
     "lenet5": 431_080,
@@ -79,8 +80,11 @@ def test_parameters_of_another_number_of_classes(name: str, classes: int, expect
 def test_every_entry_takes_its_input_shape_and_gives_its_classes(name: str) -> None:
     entry = zoo.entry(name)
     network = on_meta(name)
-    assert network(torch.empty(2, *entry.input_shape, device="meta")).shape == (2, entry.classes)
-    assert len(entry.preprocess["mean"]) == len(entry.preprocess["std"]) == entry.input_shape[0]
+    looked_up = entry.preprocess.get("indices", False)
+    inputs = torch.empty(2, *entry.input_shape, device="meta", dtype=torch.int64 if looked_up else torch.float32)
+    assert network(inputs).shape == (2, entry.classes)
+    if not looked_up:
+        assert len(entry.preprocess["mean"]) == len(entry.preprocess["std"]) == entry.input_shape[0]
     assert all(std > 0 for std in entry.preprocess["std"])
     assert entry.paper
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from netpress.artifact.container import HEADER_BYTES, total_length
+from netpress.artifact.container import MOST_HEADER_BYTES, read_header
 from netpress.errors import ArtifactError
 
 
@@ -19,7 +19,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     was already verified.
 
     Raises:
-        ArtifactError: it cannot be opened, is not a regular file, or fails `container.total_length`; of a file that is
+        ArtifactError: it cannot be opened, is not a regular file, or fails `container.read_header`; of a file that is
             none of ours only the header is read.
     """
     try:
@@ -27,10 +27,10 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ArtifactError("not a file", got=_shown(path), remedy="name the .netpress file itself")
         with open(path, "rb") as file:
-            head = file.read(HEADER_BYTES)
-            total = total_length(head, os.fstat(file.fileno()).st_size)
+            head = file.read(MOST_HEADER_BYTES)
+            header = read_header(head, os.fstat(file.fileno()).st_size)
             file.seek(0)
-            return file.read(total)
+            return file.read(header.total_bytes)
     except FileNotFoundError as error:
         raise ArtifactError(
             "the file does not exist", got=_shown(path), remedy="check the path; `netpress compress` makes such files"

@@ -1,4 +1,9 @@
-"""The structure document: compact JSON under zlib, strict and bounded in both directions."""
+"""The structure: compact JSON and the tensor table under raw DEFLATE, strict and bounded in both directions.
+
+::
+
+    DEFLATE (RFC 1951, after the text of `dictionary.DICTIONARY`) of: JSON in ASCII | one zero byte | the tensor table
+"""
 
 from __future__ import annotations
 
@@ -8,50 +13,73 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from netpress.artifact.dictionary import DICTIONARY
 from netpress.errors import ConfigError, FormatError, NetpressError
 
 LIMIT_BYTES = 4 * 2**20
-"""The most that a document may hold before compression; also what a reader decompresses at most."""
+"""The most that a structure may hold before compression; also what a reader decompresses at most."""
+
+DEFAULT_TASK = "classification"
+"""The task of a file that does not say one."""
 
 LIMIT_DEPTH = 32
 _LIMIT_INTEGER = 2**63
+_RAW = -zlib.MAX_WBITS  # without zlib's own header and checksum: the file has a better one
 
 
-def pack(document: Mapping[str, Any]) -> bytes:
-    """A JSON-able document as bytes; keys keep their order, so equal documents give equal bytes.
+def pack(document: Mapping[str, Any], table: bytes = b"") -> bytes:
+    """A JSON-able document and a table as bytes; keys keep their order, so equal documents give equal bytes.
 
     Raises:
-        ConfigError: it holds more than `LIMIT_BYTES` of JSON.
+        ConfigError: they hold more than `LIMIT_BYTES` together.
     """
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\0" + table
     if len(text) > LIMIT_BYTES:
         raise ConfigError(
             "structure and metadata are too large for one file",
-            got=f"{len(text)} bytes of JSON",
+            got=f"{len(text)} bytes of JSON and table",
             allowed=f"{LIMIT_BYTES}",
             remedy="keep long records (logs, histories) out of the metadata",
         )
-    return zlib.compress(text, level=9)
+    return deflate(text)
 
 
-def unpack(section: bytes | memoryview) -> dict[str, Any]:
-    """The document that `pack` wrote, from bytes that are not trusted.
+def deflate(text: bytes) -> bytes:
+    """``text`` as raw DEFLATE that begins with the dictionary in its window."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, _RAW, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+    return packer.compress(text) + packer.flush()
+
+
+def inflate(section: bytes | memoryview) -> bytes:
+    """The text that `deflate` packed, from bytes that are not trusted.
 
     Raises:
-        FormatError: not zlib, more than `LIMIT_BYTES` when decompressed, bytes after its end, not JSON, not an object,
-            a key twice, a number that is not finite, or nested deeper than `LIMIT_DEPTH`.
+        FormatError: not DEFLATE, more than `LIMIT_BYTES` when decompressed, an end too early, or bytes after it.
     """
-    stream = zlib.decompressobj()
+    stream = zlib.decompressobj(_RAW, DICTIONARY)
     try:
         text = stream.decompress(section, LIMIT_BYTES + 1)
     except zlib.error as error:
-        raise FormatError("the structure is not zlib data", got=str(error)) from error
+        raise FormatError("the structure is not DEFLATE data", got=str(error)) from error
     if len(text) > LIMIT_BYTES:
         raise FormatError("the structure is too large when decompressed", allowed=f"{LIMIT_BYTES} bytes")
     if not stream.eof:
-        raise FormatError("the structure's zlib data ends too early")
+        raise FormatError("the structure's DEFLATE data ends too early")
     if stream.unused_data:
-        raise FormatError("bytes follow the structure's zlib data", got=f"{len(stream.unused_data)} bytes")
+        raise FormatError("bytes follow the structure's DEFLATE data", got=f"{len(stream.unused_data)} bytes")
+    return text
+
+
+def unpack(section: bytes | memoryview) -> tuple[dict[str, Any], bytes]:
+    """The document and the table that `pack` wrote, from bytes that are not trusted.
+
+    Raises:
+        FormatError: as for `inflate`; or not JSON, not an object, a key twice, a number that is not finite, nested deeper
+            than `LIMIT_DEPTH`, or without the zero byte that ends it.
+    """
+    text, end, table = inflate(section).partition(b"\0")
+    if not end:
+        raise FormatError("the structure has no tensor table", allowed="a zero byte, then the table, after the JSON")
     try:
         document = json.loads(
             text.decode("ascii"), object_pairs_hook=_object, parse_float=_float, parse_constant=_constant
@@ -61,7 +89,7 @@ def unpack(section: bytes | memoryview) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise FormatError("the structure is not a JSON object", got=type(document).__name__)
     check_json(document, "structure", FormatError)
-    return document
+    return document, table
 
 
 def check_json(value: object, where: str, error: type[NetpressError] = ConfigError, depth: int = 0) -> Any:

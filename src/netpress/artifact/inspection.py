@@ -53,26 +53,48 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
           ``metadata``;
         - ``tensors``: a row each with ``name``, ``dtype``, ``shape``, ``codec``, ``size_bytes`` (its payload),
           ``bits_per_weight``, ``entropy_bits`` (zero-order, bits a weight), ``density`` (share of values that are not
-          zero), ``distinct_values`` (by bit pattern). Of a tensor without values the shares are 0.
+          zero), ``distinct_values`` (by bit pattern). Of a tensor without values the shares are 0;
+        - ``totals``: of all rows, ``values``, ``size_bytes`` (payloads; those of up to 16 bytes lie compressed inside the
+          structure), ``bits_per_weight``, ``entropy_bits`` (the mean), ``density``; then ``float32_bytes``, what the values
+          of floating point take as float32, and ``ratio``, how often the whole file goes into that.
 
     Raises:
         ArtifactError: as for `read`.
     """
     contents = open_contents(path)
-    network = contents.network()
-    sections = {name: size for name, size in contents.sizes.items() if name != "total"}
+    network = contents.shapes()
+    rows = [_row(stored) for stored in contents.tensors]
     return {
         "format_version": container.VERSION,
         "size_bytes": contents.sizes["total"],
         "sha256": contents.sha256,
-        "section_bytes": sections,
+        "section_bytes": {name: size for name, size in contents.sizes.items() if name != "total"},
         "input_shape": list(network.input_shape),
         "output_shape": list(network.output_shape),
         "preprocess": contents.preprocess,
         "task": contents.task,
         "classes": list(contents.classes),
         "metadata": contents.metadata,
-        "tensors": [_row(stored) for stored in contents.tensors],
+        "tensors": rows,
+        "totals": _totals(contents.tensors, rows, contents.sizes["total"]),
+    }
+
+
+def _totals(tensors: list[StoredTensor], rows: list[dict[str, Any]], file_bytes: int) -> dict[str, Any]:
+    values = sum(stored.elements for stored in tensors)
+    payload_bytes = sum(row["size_bytes"] for row in rows)
+    float32_bytes = sum(4 * stored.elements for stored in tensors if stored.dtype.is_floating_point)
+    sums = {
+        key: sum(stored.elements * row[key] for stored, row in zip(tensors, rows, strict=True))
+        for key in ("entropy_bits", "density")
+    }
+    return {
+        "values": values,
+        "size_bytes": payload_bytes,
+        "bits_per_weight": 8 * payload_bytes / max(1, values),
+        **{key: total / max(1, values) for key, total in sums.items()},
+        "float32_bytes": float32_bytes,
+        "ratio": float32_bytes / file_bytes,
     }
 
 

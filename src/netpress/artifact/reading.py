@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from netpress.artifact import container, disk, document, table
-from netpress.errors import ConfigError, FormatError, NetpressError
-from netpress.graph import GraphNetwork, from_document
+from netpress.artifact.coded_layers import coded_layer, takes_coded_weight
+from netpress.codecs import Coded
+from netpress.errors import ConfigError, FormatError, NetpressError, UnknownNameError
+from netpress.graph import GraphNetwork
+from netpress.graph.document import Blueprint
 
-_FIELDS = {"graph": dict, "tensors": list, "task": str, "classes": list, "metadata": dict}
+Execution = Literal["dense", "coded"]
+"""How a network that is read holds its weights: decoded, or as they are stored wherever a layer can multiply so."""
+
+EXECUTIONS: tuple[Execution, ...] = ("dense", "coded")
+
+_FIELDS = {"graph": dict, "preprocess": dict, "task": str, "classes": list, "metadata": dict}
+
+
+@contextmanager
+def _faults_of_the_file() -> Iterator[None]:
+    """Whatever is wrong with a graph that comes from a file is wrong with the file."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except NetpressError as error:
+        raise FormatError(error.what, got=error.got, allowed=error.allowed, remedy=error.remedy) from error
 
 
 @dataclass(frozen=True)
@@ -21,14 +43,15 @@ class Contents:
     """A file whose form was checked and whose tensors were not yet decoded.
 
     Attributes:
-        graph: The network's document.
-        tensors: Where each tensor lies.
-        sizes: Bytes by part: ``structure``, ``tensors`` (payloads), ``checksum``, ``overhead`` (header, section table
-            and padding), and ``total``, their sum and the length of the file.
+        blueprint: The network without its tensors.
+        tensors: How each tensor is stored.
+        sizes: Bytes by part: ``structure`` (the graph, the tensor table, payloads of up to 16 bytes, and the fields below, all
+            under one compression), ``tensors`` (all other payloads), ``checksum``, ``overhead`` (the header), and ``total``,
+            their sum and the length of the file.
         sha256: Of the whole file, as ``sha256sum`` prints it.
     """
 
-    graph: dict[str, Any]
+    blueprint: Blueprint
     tensors: list[table.StoredTensor]
     preprocess: dict[str, Any] | None
     task: str
@@ -37,21 +60,42 @@ class Contents:
     sizes: dict[str, int]
     sha256: str
 
-    def network(self) -> GraphNetwork:
-        """Builds the network, in eval mode, on the CPU.
+    def network(self, execution: Execution = "dense") -> GraphNetwork:
+        """Builds the network, in eval mode, on the CPU; to be called once.
 
         Raises:
             FormatError: a payload or the graph is not one of this format, or they do not fit each other.
         """
-        tensors = {stored.name: stored.decode() for stored in self.tensors}
-        try:
-            network = from_document(self.graph, tensors)
-        except FormatError:
-            raise
-        except NetpressError as error:
-            raise FormatError(error.what, got=error.got, allowed=error.allowed, remedy=error.remedy) from error
-        network.eval()
+        opened = self._opened() if execution == "coded" else {}
+        tensors: dict[str, Tensor] = {}
+        for stored in self.tensors:
+            # no memory for a weight that stays coded: its shape is enough to build by
+            tensors[stored.name] = stored.meta() if stored.name in opened else stored.decode()
+        with _faults_of_the_file():
+            network = self.blueprint.build(tensors)
+            for name, coded in opened.items():
+                path = name.rpartition(".")[0]
+                network.set_submodule(path, coded_layer(network.get_submodule(path), coded))
         return network
+
+    def shapes(self) -> GraphNetwork:
+        """The network with all tensors on the meta device: no payload is decoded; instead of `network`, and once.
+
+        Raises:
+            FormatError: the graph is not one of this format, or the tensors do not fit it.
+        """
+        with _faults_of_the_file():
+            return self.blueprint.build({stored.name: stored.meta() for stored in self.tensors})
+
+    def _opened(self) -> dict[str, Coded]:
+        """Weights that stay coded, by name: their codec can multiply, and one layer that can take them is all that uses them."""
+        opened = {}
+        for stored in self.tensors:
+            module = self.blueprint.sole_owner(stored.name)
+            fits = stored.name.endswith(".weight") and module is not None and takes_coded_weight(module)
+            if fits and stored.elements and stored.dtype == torch.float32 and (coded := stored.open()) is not None:
+                opened[stored.name] = coded
+        return opened
 
 
 @dataclass(frozen=True)
@@ -78,52 +122,53 @@ class Artifact:
 
 
 def open_contents(path: str | os.PathLike[str]) -> Contents:
-    """Reads and checks a file up to, not including, its tensors' values and the graph.
+    """Reads and checks a file up to, not including, its tensors' values.
 
     Raises:
         ArtifactError: a subclass that says what is wrong with the file.
     """
     data = disk.read_file(path)
     structure, payloads = container.unseal(data)
-    found = document.unpack(structure)
-    if found.keys() != {*_FIELDS, "preprocess"}:
-        raise FormatError(
-            "the structure has other fields", got=f"{sorted(found)!r:.200}", allowed=sorted({*_FIELDS, "preprocess"})
-        )
-    for name, kind in _FIELDS.items():
-        if not isinstance(found[name], kind):
+    found, rows = document.unpack(structure)
+    if "graph" not in found or not found.keys() <= _FIELDS.keys():
+        raise FormatError("the structure has other fields", got=f"{sorted(found)!r:.200}", allowed=sorted(_FIELDS))
+    for name, value in found.items():
+        if not isinstance(value, _FIELDS[name]):
             raise FormatError(
-                f"field {name!r} has the wrong type", got=type(found[name]).__name__, allowed=kind.__name__
+                f"field {name!r} has the wrong type", got=type(value).__name__, allowed=_FIELDS[name].__name__
             )
-    preprocess, classes = found["preprocess"], found["classes"]
-    if preprocess is not None and not isinstance(preprocess, dict):
-        raise FormatError(
-            "field 'preprocess' has the wrong type", got=type(preprocess).__name__, allowed="dict or null"
-        )
+    classes = found.get("classes", [])
     if not all(isinstance(name, str) for name in classes):
         raise FormatError("field 'classes' holds more than names", got=f"{classes!r:.80}")
-    tensors = table.unpack(found["tensors"], payloads, len(data))
-    tensor_bytes = sum(len(stored.payload) for stored in tensors if stored.shape)
-    sizes = {"structure": len(structure), "tensors": tensor_bytes, "checksum": container.CHECKSUM_BYTES}
+    with _faults_of_the_file():
+        blueprint = Blueprint(found["graph"])
+    sizes = {"structure": len(structure), "tensors": len(payloads), "checksum": container.CHECKSUM_BYTES}
     sizes["overhead"] = len(data) - sum(sizes.values())
     return Contents(
-        graph=found["graph"],
-        tensors=tensors,
-        preprocess=preprocess,
-        task=found["task"],
+        blueprint=blueprint,
+        tensors=table.unpack(rows, blueprint.expected, payloads, len(data)),
+        preprocess=found.get("preprocess"),
+        task=found.get("task", document.DEFAULT_TASK),
         classes=tuple(classes),
-        metadata=found["metadata"],
+        metadata=found.get("metadata", {}),
         sizes={**sizes, "total": len(data)},
         sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
-def read(path: str | os.PathLike[str]) -> Artifact:
+def read(path: str | os.PathLike[str], execution: Execution = "dense") -> Artifact:
     """Reads a file that `save` wrote; the code that made the network is not needed.
 
-    Memory: about the file's length plus that of the tensors.
+    Memory: about the file's length plus that of the tensors; what stays coded counts as it is stored.
+
+    Args:
+        path: The file.
+        execution: ``"dense"`` decodes every tensor. ``"coded"`` leaves float32 weights of linear layers and convolutions as
+            they are stored, wherever their codec can multiply and no other layer uses them: such a network takes little more
+            memory than its file, answers the same within rounding, runs on the CPU only and cannot be trained or saved.
 
     Raises:
+        UnknownNameError: another execution.
         NotAnArtifactError: it does not begin as a .netpress file.
         VersionError: a later netpress made it.
         TruncatedError: it ends too early.
@@ -131,8 +176,10 @@ def read(path: str | os.PathLike[str]) -> Artifact:
         FormatError: its content breaks the format's rules.
         ArtifactError: it cannot be read at all.
     """
+    if execution not in EXECUTIONS:
+        raise UnknownNameError("execution", str(execution), EXECUTIONS)
     contents = open_contents(path)
-    network = contents.network()
+    network = contents.network(execution)
     return Artifact(
         network=network,
         input_shape=tuple(network.input_shape),
@@ -144,11 +191,18 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     )
 
 
-def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> GraphNetwork:
+def load(
+    path: str | os.PathLike[str], device: str | torch.device = "cpu", *, execution: Execution = "dense"
+) -> GraphNetwork:
     """The network of a file, in eval mode, on ``device``.
 
+    Args:
+        path: The file.
+        device: ``"cpu"`` where ``execution`` is ``"coded"``.
+        execution: As for `read`.
+
     Raises:
-        ConfigError: no such device here.
+        ConfigError: no such device here, or one that coded layers do not run on.
         ArtifactError: as for `read`.
     """
     try:
@@ -157,4 +211,8 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Gr
         raise ConfigError(
             "the device cannot be used", got=repr(str(device)), allowed="cpu, or one that this torch has"
         ) from error
-    return read(path).network.to(device)
+    if execution == "coded" and torch.device(device).type != "cpu":
+        raise ConfigError(
+            "a network in coded form runs on the CPU", got=repr(str(device)), allowed="cpu", remedy="execution='dense'"
+        )
+    return read(path, execution).network.to(device)

@@ -1,35 +1,51 @@
-"""The tensor table: what each tensor is called and how it is stored, and the payloads it speaks of.
+"""The tensor table: how each tensor is stored, and the payloads it speaks of.
 
-A row is ``[name, type, shape, codec, stored]``. ``stored`` is the payload's length in bytes; for a single number
-(shape ``[]``, such as ``num_batches_tracked``) it is the payload itself in hexadecimal. Payloads follow each other in
-the order of the rows, each at the next multiple of 8, so that no row can point into another's bytes.
+Names, shapes and types follow from the graph (`netpress.graph.expected_tensors`), and so does the order; the table has four
+columns, one after the other, numbers as varints:
+
+1. for each tensor ``2 * codec``, plus 1 where its type is not the expected one;
+2. for each tensor marked so, its type (a place in `DTYPES`), one byte;
+3. for each tensor that is not stored by ``dense``, the length of its payload in bytes;
+4. the payloads of at most `INLINE_BYTES`, in place: DEFLATE makes next to nothing of counters that are all alike.
+
+All other payloads follow each other in the file without padding, so that no row can point into another's bytes.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from netpress import codecs
-from netpress.artifact.container import aligned
-from netpress.errors import FormatError
+from netpress.artifact.container import read_varint, varint
+from netpress.errors import FormatError, TruncatedError
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_TYPES = tuple(DTYPES.values())
+_DENSE = 0  # the codec whose payload's length needs no saying
 
-LIMIT_DIMENSIONS = 8
+_T = TypeVar("_T")
+
+INLINE_BYTES = 16
 LIMIT_ELEMENTS = 2**40
 LIMIT_EXPANSION = 4096
-"""How many bytes of tensors one byte of file may stand for: a reader never takes more memory than that."""
+LIMIT_FLOOR_BYTES = 64 * 2**20
+
+
+def limit_bytes(file_bytes: int) -> int:
+    """The most memory that the tensors of a file may take: 4096 times its length, or 64 MiB where that is more.
+
+    The floor is for small networks with tensors of one value, which good codecs store in next to nothing.
+    """
+    return max(LIMIT_FLOOR_BYTES, LIMIT_EXPANSION * file_bytes)
 
 
 @dataclass(frozen=True)
@@ -52,130 +68,163 @@ class StoredTensor:
         """The bytes it takes in memory."""
         return self.elements * self.dtype.itemsize
 
+    def meta(self) -> Tensor:
+        """Its shape and type, on the meta device."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
     def decode(self) -> Tensor:
         """The tensor, on the CPU.
 
         Raises:
             FormatError: the payload is not one of its codec.
         """
+        return self._named(self.codec.decode)
+
+    def open(self) -> codecs.Coded | None:
+        """The tensor ready for products in its coded form, or None where its codec has no such form.
+
+        The form may go on to use the payload where it lies, which keeps the bytes of the whole file in memory: once.
+
+        Raises:
+            FormatError: the payload is not one of its codec.
+        """
+        if self.codec.open is None:
+            return None
+        return self._named(self.codec.open)
+
+    def _named(self, read: Callable[[memoryview, torch.dtype, tuple[int, ...]], _T]) -> _T:
         try:
-            tensor = self.codec.decode(memoryview(self.payload), self.dtype, self.shape)
+            return read(memoryview(self.payload), self.dtype, self.shape)
         except FormatError as error:
             raise FormatError(
                 f"tensor {self.name!r}: {error.what}", got=error.got, allowed=error.allowed, remedy=error.remedy
             ) from error
-        return tensor
 
 
-def pack(tensors: Mapping[str, Tensor], codec: str = codecs.AUTO) -> tuple[list[list[Any]], list[bytes]]:
+def pack(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], codec: str = codecs.AUTO
+) -> tuple[bytes, list[bytes]]:
     """Stores tensors.
 
+    Where the tensors would be larger than `limit_bytes` allows for the file, the largest are stored densely instead, whatever
+    ``codec`` says, until they are not: it takes tens of megabytes of one single value to come there.
+
     Args:
-        tensors: By name, in the order they are to have.
-        codec: A codec's name, or ``"auto"`` for the smallest, tensor by tensor.
+        tensors: By name.
+        expected: What the graph says of each of them (types are looked at), in the order of the file.
+        codec: ``"auto"`` for the smallest, tensor by tensor, ``"fast"``, or a codec's name: then what that codec declines is
+            stored as with ``"auto"``.
 
     Returns:
-        The rows of the table and the pieces of the section, alignment included.
+        The table and the payloads that are not in it.
 
     Raises:
-        ConfigError: an unknown codec, or one that declines a tensor.
+        ConfigError: an unknown codec, or a tensor that every codec declines.
     """
-    rows: list[list[Any]] = []
-    pieces: list[bytes] = []
-    position = 0
-    for name, tensor in tensors.items():
-        if tensor.ndim == 0:
-            chosen, payload = codecs.encode(tensor, "dense")
-            stored: int | str = payload.hex()
+    accepts = None if codec in (codecs.AUTO, codecs.FAST) else codecs.codec_by_name(codec).accepts
+    stored = {}
+    for name in expected:
+        tensor = tensors[name]
+        stored[name] = codecs.encode(tensor, codec if accepts is None or accepts(tensor) else codecs.AUTO)
+    needed = sum(tensor.nbytes for tensor in tensors.values())
+    largest = iter(sorted(expected, key=lambda name: -tensors[name].nbytes))
+    while needed > limit_bytes(sum(len(payload) for _, payload in stored.values())):
+        name = next(largest)
+        stored[name] = codecs.encode(tensors[name], "dense")
+    forms, types, lengths, inline = bytearray(), bytearray(), bytearray(), bytearray()
+    pieces = []
+    for name, (chosen, payload) in stored.items():
+        dtype = tensors[name].dtype
+        other = dtype != expected[name].dtype
+        forms += varint(2 * chosen.code + other)
+        if other:
+            types.append(_TYPES.index(dtype))
+        if chosen.code != _DENSE:
+            lengths += varint(len(payload))
+        if len(payload) <= INLINE_BYTES:
+            inline += payload
         else:
-            chosen, payload = codecs.encode(tensor, codec)
-            stored = len(payload)
-            if payload:
-                pieces += [bytes(aligned(position) - position), payload]
-                position = aligned(position) + len(payload)
-        rows.append([name, _NAMES[tensor.dtype], list(tensor.shape), chosen.code, stored])
-    return rows, pieces
+            pieces.append(payload)
+    return bytes(forms + types + lengths + inline), pieces
 
 
-def unpack(rows: object, section: memoryview, file_bytes: int) -> list[StoredTensor]:
+def unpack(table: bytes, expected: Mapping[str, Tensor], section: memoryview, file_bytes: int) -> list[StoredTensor]:
     """Checks a table that is not trusted against the bytes that are there; takes no memory for tensors.
 
     Args:
-        rows: The table, as JSON gave it.
+        table: As `pack` gave it.
+        expected: What the graph says of the tensors, in order.
         section: The payloads.
         file_bytes: The length of the whole file, which bounds what the tensors may take.
 
     Raises:
-        FormatError: a row of another form, an unknown type or codec, a name twice, a length that is negative or reaches
-            beyond the section, bytes left over, padding that is not zero, or tensors larger than the limits.
+        FormatError: an unknown type or codec, a length that reaches beyond the table or the section, bytes left over, or
+            tensors larger than the limits.
     """
-    if not isinstance(rows, list):
-        raise FormatError("the tensor table is not a list", got=type(rows).__name__)
-    found: dict[str, StoredTensor] = {}
-    position = 0
-    for row in rows:
-        name, dtype, shape, codec, stored = _row(row)
-        if name in found:
-            raise FormatError("a tensor's name stands twice in the table", got=repr(name))
+    try:
+        rows, at = _rows(table, expected)
+    except TruncatedError as error:  # of the table, not of the file
+        raise FormatError("the tensor table ends too early", got=f"{len(table)} bytes") from error
+    position, found = 0, []
+    for name, dtype, shape, codec, length in rows:
         payload: bytes | memoryview
-        if isinstance(stored, str):
-            payload = _inline(name, stored)
-        elif stored == 0:
-            payload = b""
+        if length <= INLINE_BYTES:
+            payload = table[at : at + length]
+            at += length
+            if at > len(table):
+                raise FormatError(f"tensor {name!r} reaches beyond the table", got=f"{at} bytes", allowed=len(table))
         else:
-            start = aligned(position)
-            if start + stored > len(section):
+            if length > len(section) - position:
                 raise FormatError(
                     f"tensor {name!r} reaches beyond its section",
-                    got=f"{stored} bytes from byte {start}",
-                    allowed=f"{max(0, len(section) - start)} bytes",
+                    got=f"{length} bytes from byte {position}",
+                    allowed=f"{len(section) - position} bytes",
                 )
-            if any(section[position:start]):
-                raise FormatError(f"bytes before tensor {name!r} are not zero")
-            position = start + stored
-            payload = section[start:position]
-        found[name] = StoredTensor(name, dtype, shape, codec, payload)
+            payload = section[position : position + length]
+            position += length
+        found.append(StoredTensor(name, dtype, shape, codec, payload))
+    if at != len(table):
+        raise FormatError("bytes follow the tensor table", got=f"{len(table) - at} bytes")
     if position != len(section):
         raise FormatError("bytes follow the last tensor", got=f"{len(section) - position} bytes")
-    dense_bytes = sum(stored_tensor.dense_bytes for stored_tensor in found.values())
-    if dense_bytes > LIMIT_EXPANSION * file_bytes:
+    needed = sum(stored.dense_bytes for stored in found)
+    if needed > limit_bytes(file_bytes):
         raise FormatError(
             "the tensors would be too large for this file",
-            got=f"{dense_bytes} bytes from {file_bytes}",
-            allowed=f"{LIMIT_EXPANSION} times the file",
+            got=f"{needed} bytes from {file_bytes}",
+            allowed=f"{LIMIT_EXPANSION} times the file, or {LIMIT_FLOOR_BYTES}",
         )
-    return list(found.values())
+    return found
 
 
-def _row(row: object) -> tuple[str, torch.dtype, tuple[int, ...], codecs.Codec, int | str]:
-    if not isinstance(row, list) or len(row) != 5:
-        raise FormatError("a row of the tensor table has the wrong form", got=f"{row!r:.80}", allowed="five fields")
-    name, type_name, shape, code, stored = row
-    if type(name) is not str or not name:
-        raise FormatError("a tensor has no name", got=f"{name!r:.80}")
-    if type(type_name) is not str or type_name not in DTYPES:
-        raise FormatError(f"tensor {name!r} has an unknown type", got=f"{type_name!r:.80}", allowed=", ".join(DTYPES))
-    if (
-        not isinstance(shape, list)
-        or len(shape) > LIMIT_DIMENSIONS
-        or not all(type(size) is int and size >= 0 for size in shape)
-        or math.prod(max(size, 1) for size in shape) > LIMIT_ELEMENTS
-    ):
-        raise FormatError(
-            f"tensor {name!r} has a shape that is none",
-            got=f"{shape!r:.80}",
-            allowed=f"up to {LIMIT_DIMENSIONS} sizes >= 0, together up to {LIMIT_ELEMENTS} values",
-        )
-    if type(code) is not int:
-        raise FormatError(f"tensor {name!r} has a codec that is no number", got=f"{code!r:.80}")
-    if shape and (type(stored) is not int or stored < 0):
-        raise FormatError(f"tensor {name!r} has a length that is none", got=f"{stored!r:.80}", allowed="integers >= 0")
-    if not shape and type(stored) is not str:
-        raise FormatError(f"tensor {name!r}, a single number, is not written in place", got=f"{stored!r:.80}")
-    return name, DTYPES[type_name], tuple(shape), codecs.codec_by_code(code), stored
+_Row: TypeAlias = tuple[str, torch.dtype, tuple[int, ...], codecs.Codec, int]
 
 
-def _inline(name: str, stored: str) -> bytes:
-    if re.fullmatch("([0-9a-f]{2})*", stored) is None:
-        raise FormatError(f"tensor {name!r} is not hexadecimal", got=f"{stored!r:.80}", allowed="0-9, a-f, in pairs")
-    return bytes.fromhex(stored)
+def _rows(table: bytes, expected: Mapping[str, Tensor]) -> tuple[list[_Row], int]:
+    """The first three columns, and where the fourth begins."""
+    at, forms = 0, []
+    for _ in expected:
+        form, at = read_varint(table, at)
+        forms.append(form)
+    dtypes = []
+    for form, (name, tensor) in zip(forms, expected.items(), strict=True):
+        dtype = tensor.dtype
+        if form % 2:
+            number = table[at] if at < len(table) else -1
+            if not 0 <= number < len(_TYPES) or _TYPES[number] == dtype:
+                raise FormatError(
+                    f"tensor {name!r} has a type that is none or that needs no saying", got=number, allowed=list(DTYPES)
+                )
+            dtype, at = _TYPES[number], at + 1
+        dtypes.append(dtype)
+    rows = []
+    for form, dtype, (name, tensor) in zip(forms, dtypes, expected.items(), strict=True):
+        shape = tuple(tensor.shape)
+        if math.prod(max(size, 1) for size in shape) > LIMIT_ELEMENTS:
+            raise FormatError(f"tensor {name!r} is too large", got=shape, allowed=f"{LIMIT_ELEMENTS} values")
+        codec = codecs.codec_by_code(form // 2)
+        length = math.prod(shape) * dtype.itemsize
+        if codec.code != _DENSE:
+            length, at = read_varint(table, at)
+        rows.append((name, dtype, shape, codec, length))
+    return rows, at

@@ -13,6 +13,9 @@ Bytes of a palette: one byte for the form, a varint for the number of values, th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +64,26 @@ class Palette:
 
     def tensor(self, symbols: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
         """The tensor whose places hold these symbols; the symbols must be below ``len(self)``."""
-        return torch.from_numpy(self.patterns[symbols]).view(self.dtype).reshape(shape)
+        flat = torch.from_numpy(self.patterns[symbols]).view(self.dtype)
+        return flat.reshape(shape) if flat.numel() else torch.empty(shape, dtype=self.dtype)  # with ordinary strides
+
+
+_remembered: ContextVar[dict[tuple[int, int], tuple[Palette, NDArray[np.uint16]] | None] | None] = ContextVar(
+    "remembered", default=None
+)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within, `symbols_of` looks at each tensor once: every codec asks of the same tensor, twice.
+
+    The tensors must neither change nor go meanwhile.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
 
 
 def symbols_of(tensor: Tensor, most: int = MOST_VALUES) -> tuple[Palette, NDArray[np.uint16]] | None:
@@ -71,8 +93,18 @@ def symbols_of(tensor: Tensor, most: int = MOST_VALUES) -> tuple[Palette, NDArra
         tensor: Any shape and device, strided.
 
     Returns:
-        The palette and (numel,) uint16 symbols in row-major order.
+        The palette and (numel,) uint16 symbols in row-major order; not to be written to.
     """
+    memory = _remembered.get()
+    if memory is None:
+        return _found(tensor, most)
+    key = (id(tensor), most)
+    if key not in memory:
+        memory[key] = _found(tensor, most)
+    return memory[key]
+
+
+def _found(tensor: Tensor, most: int) -> tuple[Palette, NDArray[np.uint16]] | None:
     bits = _patterns(tensor)
     if bits.dtype == np.uint32:
         seen, numbers = np.empty(most, np.uint32), np.empty(len(bits), np.uint16)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from netpress.data.affinity import open_affinity
 from netpress.data.dataset import Data, Split
 from netpress.data.download import RemoteFile, extract, fetch
 from netpress.data.official import read_cifar, read_idx, read_stl10, read_svhn
@@ -175,8 +176,18 @@ def svhn(source: Source) -> Data:
     return Data("svhn", train, test, _DIGITS, preprocess=preprocess)
 
 
+def davis(source: Source) -> Data:
+    """DAVIS (Davis et al. 2011): 30,056 pairs of 68 drugs and 442 kinases; the label is pKd, 5 to 10.8."""
+    return open_affinity("davis", source.root, kd=True)
+
+
+def kiba(source: Source) -> Data:
+    """KIBA (Tang et al. 2014): 118,254 pairs of 2,111 drugs and 229 kinases; the label is the KIBA score, 0 to 17.2."""
+    return open_affinity("kiba", source.root, kd=False)
+
+
 DATA_SETS: dict[str, Callable[[Source], Data]] = {
-    loader.__name__: loader for loader in (digits, cifar10, cifar100, stl10, mnist, svhn)
+    loader.__name__: loader for loader in (digits, cifar10, cifar100, stl10, mnist, svhn, davis, kiba)
 }
 
 

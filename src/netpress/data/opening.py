@@ -29,10 +29,10 @@ def open_data(
     """Opens a data set and checks it.
 
     Args:
-        spec: ``digits``, ``cifar10``, ``cifar100``, ``stl10``, ``mnist``, ``svhn``, ``npz:FILE``, ``folder:FOLDER`` or
-            ``FILE.py:CALLABLE``. Options may follow: ``?train=train[:40000]&test=train[40000:]`` chooses rows of the
-            parts there are; ``mean=``, ``std=`` and ``scale=`` replace the preprocessing; folders take ``size=32`` and
-            ``channels=1``.
+        spec: ``digits``, ``cifar10``, ``cifar100``, ``stl10``, ``mnist``, ``svhn``, ``davis``, ``kiba``, ``npz:FILE``,
+            ``folder:FOLDER`` or ``FILE.py:CALLABLE``. Options may follow: ``?train=train[:40000]&test=train[40000:]``
+            chooses rows of the parts there are; ``mean=``, ``std=`` and ``scale=`` replace the preprocessing; folders
+            take ``size=32`` and ``channels=1``.
         root: Where official files are looked for and downloaded to; default the environment's ``NETPRESS_DATA``, or
             ``~/.cache/netpress/data``.
         seed: Of the images that are held out where a folder has no test part.

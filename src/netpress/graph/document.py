@@ -32,7 +32,7 @@ from netpress.graph.shapes import infer_values, sample_shape
 from netpress.graph.signature import Signature
 
 VERSION = 1
-MOST_NODES = 50_000
+MOST_NODES = 10_000
 MOST_DIMS = 8
 
 _SOURCE = Signature.parse("input")  # of a leaf module
@@ -79,42 +79,78 @@ def to_document(net: GraphNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return document, {name: tensors[name] for name in expected}
 
 
-def expected_tensors(document: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors that ``document`` needs, on the meta device (shapes without memory), by name in their order.
+class Blueprint:
+    """A document that was read: a network that still lacks its tensors.
 
-    Where one is of floating point, any floating type may be given in its place.
+    Attributes:
+        expected: The tensors that it needs, on the meta device (shapes without memory), by name in their order. Where one is
+            of floating point, any floating type may be given in its place.
+
+    Args:
+        document: As `to_document` gives it; not trusted.
 
     Raises:
-        FormatError: As `from_document`.
+        FormatError: Anything that `to_document` could not have written: an operator outside the closed list, a value of
+            another type or range, a reference forwards, a name taken twice.
     """
-    return _expected(_skeleton(document), _ties(document))
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._network = _skeleton(document)
+        self._ties = _ties(document)
+        self.expected: Mapping[str, Tensor] = _expected(self._network, self._ties)
+        nodes = self._network.nodes
+        self._leaves = {node.name for node in nodes if node.is_module}
+        self._used_elsewhere = {node.name for node in nodes if node.is_tensor}.union(*self._ties)
+
+    def sole_owner(self, name: str) -> nn.Module | None:
+        """The leaf module, its tensors on the meta device, that alone uses the tensor ``name``; None where there is none.
+
+        No tensor that other modules share or that the program itself reads has one.
+        """
+        path = name.rpartition(".")[0]
+        return self._network.get_submodule(path) if path in self._leaves and name not in self._used_elsewhere else None
+
+    def build(self, tensors: Mapping[str, Tensor]) -> GraphNetwork:
+        """The network, in eval mode, with ``tensors`` in it (not copied); to be called once.
+
+        A tensor on the meta device stays one: its module cannot run until it is replaced.
+
+        Raises:
+            FormatError: Tensors that are missing, left over or of other shapes, parts that do not fit together.
+        """
+        network, expected = self._network, self.expected
+        if missing := sorted(expected.keys() - set(tensors)):
+            raise FormatError("tensors are missing", got=", ".join(missing[:5]))
+        if left_over := sorted(str(name) for name in set(tensors) - expected.keys()):
+            raise FormatError("tensors that the network has no place for", got=", ".join(left_over[:5]))
+        for name, wanted in expected.items():
+            _check_tensor(name, tensors[name], wanted)
+        placed: dict[str, Tensor] = {}
+        for name in expected:
+            placed[name] = _place(network, name, tensors[name].detach())
+        for second, first in self._ties:
+            _put(network, second, placed[first])
+        network.eval()
+        network._output_shape = _output_shape(network)
+        return network
+
+
+def expected_tensors(document: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The tensors that ``document`` needs, as `Blueprint.expected` has them.
+
+    Raises:
+        FormatError: As `Blueprint`.
+    """
+    return Blueprint(document).expected
 
 
 def from_document(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GraphNetwork:
     """The network that ``document`` describes, in eval mode, with ``tensors`` in it (not copied).
 
     Raises:
-        FormatError: Anything that `to_document` could not have written: an operator outside the closed list, a value of
-            another type or range, a reference forwards, a name taken twice, tensors that are missing, left over or of
-            other shapes, parts that do not fit together.
+        FormatError: As `Blueprint` and `Blueprint.build`.
     """
-    network = _skeleton(document)
-    ties = _ties(document)
-    expected = _expected(network, ties)
-    if missing := sorted(expected.keys() - set(tensors)):
-        raise FormatError("tensors are missing", got=", ".join(missing[:5]))
-    if left_over := sorted(str(name) for name in set(tensors) - expected.keys()):
-        raise FormatError("tensors that the network has no place for", got=", ".join(left_over[:5]))
-    for name, wanted in expected.items():
-        _check_tensor(name, tensors[name], wanted)
-    placed: dict[str, Tensor] = {}
-    for name in expected:
-        placed[name] = _place(network, name, tensors[name].detach())
-    for second, first in ties:
-        _put(network, second, placed[first])
-    network.eval()
-    network._output_shape = _output_shape(network)
-    return network
+    return Blueprint(document).build(tensors)
 
 
 # ---------------------------------------------------------------- writing

@@ -1,4 +1,4 @@
-"""Modules that reduction puts into a network: projections, the ways back, and input-output maps.
+"""Modules that reduction puts into a network: projections, the ways back, and input-output maps; and layers in coded form.
 
 Projections take features (N, C, H, W) and give flat features (N, ``out_features``); each has ``feature_shape``,
 ``ranks``, ``out_features`` and ``lift()``. All work under ``torch.device("meta")``, for counting without memory.
@@ -11,6 +11,7 @@ from netpress.layers.linear_projection import LinearLift, LinearProjection
 from netpress.layers.mixer import MixerBlock, MixerProjection
 from netpress.layers.pce import HermiteMap
 from netpress.layers.reduction_layer import ReductionLayer
+from netpress.layers.succinct import SuccinctConv1d, SuccinctConv2d, SuccinctLinear
 from netpress.layers.tucker import TuckerLift, TuckerProjection
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "MixerBlock",
     "MixerProjection",
     "ReductionLayer",
+    "SuccinctConv1d",
+    "SuccinctConv2d",
+    "SuccinctLinear",
     "TuckerLift",
     "TuckerProjection",
     "fold_normalisation",

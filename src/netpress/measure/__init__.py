@@ -1,5 +1,6 @@
 """Measured and counted: cost, latency, peak memory, quality, and what it all ran on."""
 
+from netpress.measure.concordance import concordance_index
 from netpress.measure.cost import Cost, cost
 from netpress.measure.environment import environment
 from netpress.measure.latency import LatencyResult, latency, time_one
@@ -14,6 +15,7 @@ __all__ = [
     "Quality",
     "agreement",
     "answers",
+    "concordance_index",
     "cost",
     "environment",
     "latency",

@@ -66,7 +66,7 @@ def cost(
         size_bytes: Of the network's file, weighed by whoever wrote it.
         latency: Whether to time it, with ``batch``, ``threads`` and ``device`` (see ``latency``).
         peak_memory_bytes: Measured by whoever ran it (see ``peak_memory``).
-        input_dtype: What the network takes.
+        input_dtype: What the network takes; a traced network knows that, too.
 
     Raises:
         ConfigError: No input shape for a network that was not traced.
@@ -83,7 +83,7 @@ def cost(
     timed = None
     if latency:
         timed = time_one(
-            traced, traced.input_shape, batch=batch, threads=threads, device=device, input_dtype=input_dtype
+            traced, traced.input_shape, batch=batch, threads=threads, device=device, input_dtype=traced.input_dtype
         ).as_dict()
     return Cost(
         params=counts.params,

@@ -32,7 +32,7 @@ path, batch, device = sys.argv[1], int(sys.argv[2]), torch.device(sys.argv[3])
 stored = artifact.read(path)
 network = stored.network.eval().to(device)
 with torch.inference_mode():
-    network(torch.zeros((batch, *network.input_shape), device=device))
+    network(torch.zeros((batch, *network.input_shape), dtype=network.input_dtype, device=device))
 if device.type == "cuda":
     torch.cuda.synchronize()
     print(torch.cuda.max_memory_allocated(device))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from netpress.data import Preprocess, Split
 from netpress.errors import DataError, UnknownNameError
+from netpress.measure.concordance import concordance_index
 from netpress.measure.layout import modes_kept
 from netpress.progress import Progress, SilentProgress
 
@@ -30,6 +31,8 @@ class Quality:
         correct: Right answers; None for a metric that does not count any.
         count: Samples.
         split: Which part of the data, such as ``test``.
+        concordance: Concordance index of a regression of one number; None for anything else, and where it is undefined
+            (no two labels differ, outputs that are not finite).
     """
 
     metric: str
@@ -37,6 +40,7 @@ class Quality:
     correct: int | None
     count: int
     split: str
+    concordance: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The ``quality`` object of every ``--json``."""
@@ -46,6 +50,7 @@ class Quality:
             "correct": self.correct,
             "count": self.count,
             "split": self.split,
+            "concordance": self.concordance,
         }
 
 
@@ -106,7 +111,8 @@ def quality(
     split_name: str = "test",
     progress: Progress | None = None,
 ) -> Quality:
-    """Accuracy of a classifier (largest output, the first among equals) or mean squared error of a regression.
+    """Accuracy of a classifier (largest output, the first among equals); mean squared error of a regression, and its
+    concordance index where it gives one number a sample.
 
     Args:
         network: On ``device`` already.
@@ -122,6 +128,7 @@ def quality(
         raise DataError(f"the {split_name} split has no labels to judge by", remedy="give data with labels")
     labels = np.asarray(split.labels)
     correct, squares, numbers = 0, 0.0, 0
+    answered: list[NDArray[Any]] = []
     passes = answers(network, split, preprocess, device=device, batch_size=batch_size, progress=progress)
     for output, rows in passes:
         expected = torch.from_numpy(labels[rows]).to(output.device)
@@ -141,6 +148,7 @@ def quality(
                 )
             squares += float((output.double() - expected.double()).square().sum())
             numbers += output.numel()
+            answered.append(output.double().cpu().numpy())
     counted = task == "classification"
     return Quality(
         metric=METRICS[task],
@@ -148,7 +156,15 @@ def quality(
         correct=correct if counted else None,
         count=len(split),
         split=split_name,
+        concordance=None if counted else _concordance(np.concatenate(answered), labels),
     )
+
+
+def _concordance(answered: NDArray[Any], labels: NDArray[Any]) -> float | None:
+    one_number = answered.size == len(answered) == labels.size
+    if not one_number or not np.isfinite(answered).all() or not (labels != labels.flat[0]).any():
+        return None
+    return concordance_index(answered, labels)
 
 
 def predictions(

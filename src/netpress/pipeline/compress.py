@@ -178,7 +178,7 @@ def compress(
             check_destination(out)
         wants_latency = any(limit.metric == "latency_ms" for limit in budget.limits)
         if wants_latency:
-            original["latency_ms"] = time_one(teacher, teacher.input_shape).median
+            original["latency_ms"] = time_one(teacher, teacher.input_shape, input_dtype=teacher.input_dtype).median
         job = Job(
             teacher=teacher.to(device),
             fit=fit,
@@ -294,7 +294,8 @@ def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bo
     after = dataclasses.replace(result.after, size_bytes=result.save(target))
     before, warnings = result.before, list(result.warnings)
     if latency:
-        timed = measure_latency({"before": teacher, "after": result.network}, result.input_shape)
+        networks = {"before": teacher, "after": result.network}
+        timed = measure_latency(networks, result.input_shape, input_dtype=teacher.input_dtype)
         before = dataclasses.replace(before, latency_ms=timed["before"].as_dict())
         after = dataclasses.replace(after, latency_ms=timed["after"].as_dict())
         ratio = timed["after"].median / timed["before"].median

@@ -30,7 +30,9 @@ class Opened:
     preprocess: Preprocess | None
 
     def example(self) -> torch.Tensor:
-        """Two inputs of the right shape, seeded. (2, ...)"""
+        """Two inputs of the right shape, seeded; zeros where the network looks its inputs up. (2, ...)"""
+        if self.preprocess is not None and self.preprocess.indices:
+            return torch.zeros(2, *self.input_shape, dtype=torch.int64)
         return torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
 
 

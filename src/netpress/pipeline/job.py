@@ -64,7 +64,7 @@ class Job:
             self.preprocess,
             batch_size=batch_size,
             shuffle=shuffle,
-            augment=augment,
+            augment="none" if self.preprocess.indices else augment,  # there is nothing to crop in row numbers
             seed=self.seed,
             device=self.device,
         )
@@ -124,6 +124,12 @@ class Job:
         )
         self.records.append(record)
         return record
+
+    def steps(self, epochs: int | None = None) -> int:
+        """Steps that ``retrain`` takes for so many epochs; the plan's without a number."""
+        plan = self.training
+        batches = len(self.stream(batch_size=plan.batch_size, shuffle=True, augment=plan.augment))
+        return batches * (plan.epochs if epochs is None else epochs)
 
     def score(self, network: nn.Module) -> float:
         """Quality on the held-out part, larger is better: the share of right answers, or minus the squared error."""

@@ -49,7 +49,10 @@ def plan_with(settings: Iterable[str] | Mapping[str, Any]) -> TrainingPlan:
     """
     pairs = dict(settings) if isinstance(settings, Mapping) else dict(parse_assignment(s) for s in settings)
     values = {name.removeprefix("training."): value for name, value in pairs.items()}
-    return TrainingPlan.from_dict({**default_teacher_plan().as_dict(), **values})
+    defaults = default_teacher_plan().as_dict()
+    if values.get("optimizer", "sgd") != "sgd":
+        defaults["nesterov"] = False  # of sgd only: who names another optimizer need not take it back
+    return TrainingPlan.from_dict({**defaults, **values})
 
 
 def train_network(
@@ -94,7 +97,7 @@ def train_network(
         preprocess,
         batch_size=plan.batch_size,
         shuffle=True,
-        augment=plan.augment,
+        augment="none" if preprocess.indices else plan.augment,  # there is nothing to crop in row numbers
         seed=seed,
         device=picked,
         min_batch=2,

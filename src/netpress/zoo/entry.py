@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import nn
 
 
 class PreprocessDict(TypedDict):
-    """How stored images become a network's input: ``(x * scale - mean) / std``, ``mean`` and ``std`` a channel."""
+    """How stored images become a network's input: ``(x * scale - mean) / std``, ``mean`` and ``std`` a channel.
+
+    With ``indices`` the inputs are whole numbers to look up, and stay as they are.
+    """
 
     scale: float
     mean: list[float]
     std: list[float]
+    indices: NotRequired[bool]
 
 
 @dataclass(frozen=True, kw_only=True)

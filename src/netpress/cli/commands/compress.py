@@ -27,6 +27,12 @@ def run(
             "--budget", "-b", help="params=30%, macs=50M, bytes=500kB or latency_ms=2; repeatable, all must hold."
         ),
     ] = None,
+    codec: Annotated[
+        str,
+        typer.Option(
+            help="How tensors are stored: auto (fewest bytes), fast (of those that multiply fast in coded form) or a codec."
+        ),
+    ] = "auto",
     data_root: options.DATA_ROOT = None,
     work_dir: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints. Default: OUT.work beside OUT; gone when done.")
@@ -45,6 +51,7 @@ def run(
 
     Example: `netpress compress vgg16_bn -w cifar10_vgg16bn -d cifar10 -r ahosvd --at features.24 -b params=13% -o small.netpress`
     """
+    from netpress import codecs
     from netpress.data import open_data
     from netpress.errors import ConfigError
     from netpress.pipeline import Budget, Recipe, compress, open_network
@@ -58,6 +65,8 @@ def run(
         return
     progress = TerminalProgress(quiet=quiet)
     limits = Budget.parse(budget)
+    if codec not in (codecs.AUTO, codecs.FAST):
+        codecs.codec_by_name(codec)  # a wrong name is told before the work
     if out.is_dir():
         raise ConfigError(
             "--out is a folder", got=str(out), allowed="the file to write", remedy=f"-o {out / 'small.netpress'}"
@@ -78,6 +87,7 @@ def run(
         progress=progress,
         work_dir=work_dir or out.with_name(out.name + ".work"),
         out=out,
+        codec=codec,
     )
     document = result.as_dict()
     if as_json:

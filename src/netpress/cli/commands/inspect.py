@@ -10,6 +10,13 @@ import typer
 from netpress.cli import options
 from netpress.cli.console import OUT, amount, print_json, share, size, table
 
+_PARTS = {
+    "structure": "graph, table of the tensors, payloads up to 16 bytes, metadata; compressed",
+    "tensors": "payloads",
+    "checksum": "",
+    "overhead": "header",
+}
+
 
 def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json: options.JSON = False) -> None:
     """What a file holds, tensor by tensor, and where its bytes go.
@@ -22,31 +29,53 @@ def run(file: Annotated[Path, typer.Argument(help="A .netpress file.")], as_json
     if as_json:
         print_json(document)
         return
+    totals, total = document["totals"], document["size_bytes"]
+    rows = [
+        (
+            t["name"],
+            t["dtype"].replace("float", "f").replace("int", "i"),
+            "x".join(map(str, t["shape"])) or "-",
+            t["codec"],
+            amount(t["size_bytes"]),
+            _number(t["bits_per_weight"]),
+            _number(t["entropy_bits"]),
+            _number(t["density"]),
+            amount(t["distinct_values"]),
+        )
+        for t in document["tensors"]
+    ]
+    sums = (totals["bits_per_weight"], totals["entropy_bits"], totals["density"])
+    last = (
+        f"all {len(rows)}",
+        "",
+        amount(totals["values"]),
+        "",
+        amount(totals["size_bytes"]),
+        *map(_number, sums),
+        "",
+    )
     table(
         f"{file.name}: bits and H0 (zero-order entropy) are a weight",
         ("tensor", "type", "shape", "codec", "bytes", "bits", "H0", "density", "values"),
-        [
-            (
-                t["name"],
-                t["dtype"].replace("float", "f").replace("int", "i"),
-                "x".join(map(str, t["shape"])) or "-",
-                t["codec"],
-                amount(t["size_bytes"]),
-                _number(t["bits_per_weight"]),
-                _number(t["entropy_bits"]),
-                _number(t["density"]),
-                amount(t["distinct_values"]),
-            )
-            for t in document["tensors"]
-        ],
+        [*rows, last],
         right=(4, 5, 6, 7, 8),
     )
     OUT.print()
-    total = document["size_bytes"]
-    sections = [(name, amount(count), share(count, total)) for name, count in document["section_bytes"].items()]
-    table("Where the bytes go", ("part", "bytes", "share"), [*sections, ("total", amount(total), "")], right=(1, 2))
+    table(
+        "Where the bytes go",
+        ("part", "bytes", "share", ""),
+        [
+            *(
+                (name, amount(count), share(count, total), _PARTS[name])
+                for name, count in document["section_bytes"].items()
+            ),
+            ("total", amount(total), "", ""),
+        ],
+        right=(1, 2),
+    )
     OUT.print(
-        f"\n{size(total)}, format {document['format_version']}, sha256 {document['sha256']}",
+        f"\n{size(total)}, {totals['ratio']:.3g} x smaller than float32 ({size(totals['float32_bytes'])}); "
+        f"format {document['format_version']}, sha256 {document['sha256']}",
         highlight=False,
         soft_wrap=True,
     )

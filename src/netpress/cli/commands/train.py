@@ -28,6 +28,8 @@ def run(
     Fields of the plan are set by `--set`: epochs, batch_size, optimizer, lr, momentum, weight_decay, schedule, augment.
 
     Example: `netpress train resnet20 --data cifar10 --set epochs=30 -o resnet20.safetensors`
+
+    Affinities: `netpress train deepdta --data davis -s optimizer=adam -s lr=1e-3 -s schedule=cosine -s batch_size=256 -o w.safetensors`
     """
     from netpress.data import open_data
     from netpress.pipeline import open_network, plan_with, train_network

@@ -1,0 +1,102 @@
+"""What errors of a network's tensors cost, and the inputs of its layers: from images without labels.
+
+The cost of changing a network is taken as the KL divergence of its answers from what they were (for a regression: half the squared
+change), to second order ½ δᵀFδ with the Fisher information F = E[g gᵀ], g being gradients for labels that the network itself draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netpress.graph import GraphNetwork
+from netpress.pipeline.job import Job
+
+#: Layers whose outputs are a matrix times columns cut out of the input.
+MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+#: Softens the answers: on images that the network was trained on it is too sure of itself to say what errors would cost elsewhere.
+TEMPERATURE = 4.0
+ENOUGH, ENOUGH_A_COLUMN = 1 << 15, 256  # columns of which a Gram matrix is made, and for each of its own columns
+BATCH = 16  # images whose gradients are summed before they are squared
+
+
+def calibration(job: Job, samples: int) -> Tensor:
+    """Preprocessed images of the fit split, chosen by the job's seed, without augmentation. (samples, ...)"""
+    rows = np.sort(np.random.default_rng(job.seed).permutation(len(job.fit))[:samples])
+    parts = np.array_split(rows, -(-len(rows) // 256))
+    return torch.cat([job.preprocess(job.fit.images[part], job.device) for part in parts])
+
+
+def sensitivities(
+    network: GraphNetwork, images: Tensor, *, task: str, seed: int, temperature: float = TEMPERATURE
+) -> dict[str, Tensor]:
+    """Half the diagonal of F by parameter name, in nats: (shape of the parameter), float32.
+
+    Labels that the network draws (at ``temperature``) have gradients of mean zero, independent from image to image: the square
+    of their sum over a batch is, on average, the sum of their squares. The network, in eval mode, is not changed.
+    """
+    parameters = {name: p for name, p in network.named_parameters() if p.is_floating_point()}
+    flags = {p: p.requires_grad for p in parameters.values()}
+    sums = {name: torch.zeros_like(p, memory_format=torch.contiguous_format) for name, p in parameters.items()}
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        for p in flags:
+            p.requires_grad_(True)
+        for x in images.split(BATCH):
+            with torch.enable_grad():
+                output = network(x)
+            direction = _direction(output.detach(), task, temperature, generator)
+            gradients = torch.autograd.grad(output, list(parameters.values()), direction, allow_unused=True)
+            for total, gradient in zip(sums.values(), gradients, strict=True):
+                if gradient is not None:
+                    total += gradient.square()
+    finally:
+        for p, flag in flags.items():
+            p.requires_grad_(flag)
+    return {name: total.detach() / (2 * len(images)) for name, total in sums.items()}
+
+
+def _direction(output: Tensor, task: str, temperature: float, generator: torch.Generator) -> Tensor:
+    """The gradient at the output of the loss of labels that the network draws itself. (N, outputs)"""
+    if task != "classification" or temperature == float("inf"):
+        return torch.randn(output.shape, generator=generator).to(output)
+    chances = F.softmax(output.double().cpu() / temperature, dim=1)
+    drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    return (chances - F.one_hot(drawn, chances.shape[1])).to(output)
+
+
+def patches(module: nn.Module, given: Tensor) -> Tensor:
+    """The columns that a layer of ``MATRIX_LAYERS`` multiplies: (N, groups, columns, places)."""
+    if isinstance(module, nn.Linear):
+        return given.reshape(len(given), -1, given.shape[-1]).transpose(1, 2)[:, None]
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        raise TypeError(type(module).__name__)
+    margins = list(module._reversed_padding_repeated_twice)
+    if any(margins):
+        given = F.pad(given, margins, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    if isinstance(module, nn.Conv1d):
+        given, kernel, stride, dilation = given[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
+    cut = F.unfold(given, kernel, dilation=dilation, stride=stride)  # (N, channels · kernel, places)
+    return cut.reshape(len(cut), module.groups, cut.shape[1] // module.groups, -1)
+
+
+def grams(module: nn.Module, first: Tensor, second: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """(Σ x yᵀ, Σ y yᵀ) over the columns x of one input and y of another, for a sample: each (groups, columns, columns).
+
+    Of large feature maps every n-th place is taken, another one in each batch: the places of an image say much the same.
+    """
+    cross: Tensor | None = None
+    own: Tensor | None = None
+    for index, start in enumerate(range(0, len(first), batch_size)):
+        x, y = (patches(module, t[start : start + batch_size]) for t in (first, second))
+        stride = max(1, len(first) * x.shape[3] // max(ENOUGH, ENOUGH_A_COLUMN * x.shape[2]))
+        stride = min(stride, max(1, x.shape[3] // 4))
+        x, y = (t[..., index % stride :: stride].permute(1, 2, 0, 3).flatten(2) for t in (x, y))
+        cross = x @ y.transpose(1, 2) if cross is None else cross.baddbmm_(x, y.transpose(1, 2))
+        own = y @ y.transpose(1, 2) if own is None else own.baddbmm_(y, y.transpose(1, 2))
+    if cross is None or own is None:
+        raise ValueError("no inputs")
+    return cross * (stride / len(first)), own * (stride / len(first))
