@@ -48,8 +48,8 @@ def test_flip_alone_moves_nothing() -> None:
     assert set(flip) == {0, 1}
 
 
-def test_crop_alone_mirrors_nothing_and_shifts_as_crop_flip_does() -> None:
-    crop = draw_crop_flip(np.random.default_rng(0), 50, 28, 28, "crop")
-    both = draw_crop_flip(np.random.default_rng(0), 50, 28, 28, "crop_flip")
-    assert not crop[2].any()
-    np.testing.assert_array_equal(crop[:2], both[:2])
+def test_crop_alone_mirrors_nothing_and_shifts_half_as_far() -> None:
+    top, left, flip = draw_crop_flip(np.random.default_rng(0), 500, 28, 32, "crop")
+    assert not flip.any()
+    assert set(top) == set(range(3 - 2, 3 + 3))
+    assert set(left) == set(range(4 - 2, 4 + 3))

@@ -15,15 +15,21 @@ def crop_padding(size: int) -> int:
     return size // 8
 
 
+def shift_range(size: int, augment: str) -> int:
+    """Pixels that ``augment`` shifts by at most: ``crop_padding``, and half of it for ``crop``, 2 for digits of 28 pixels."""
+    return {"crop_flip": crop_padding(size), "crop": (crop_padding(size) + 1) // 2}.get(augment, 0)
+
+
 def draw_crop_flip(rng: np.random.Generator, count: int, height: int, width: int, augment: str) -> NDArray[np.int64]:
     """(3, count): vertical offset, horizontal offset (0 to twice the padding) and flip (0 or 1) of each image.
 
-    All draw the same numbers for a seed: ``flip`` centres the offsets afterwards, and ``crop`` mirrors nothing (digits and letters
-    are something else in a mirror).
+    Offsets are those of a crop from the padded image, so that ``crop_padding`` stands for no shift. ``crop`` mirrors nothing:
+    digits and letters are something else in a mirror. ``flip`` shifts nothing, but sees the flips that ``crop_flip`` does.
     """
     pad_h, pad_w = crop_padding(height), crop_padding(width)
-    top = rng.integers(0, 2 * pad_h + 1, count)
-    left = rng.integers(0, 2 * pad_w + 1, count)
+    far_h, far_w = (shift_range(size, "crop" if augment == "crop" else "crop_flip") for size in (height, width))
+    top = pad_h + rng.integers(-far_h, far_h + 1, count)
+    left = pad_w + rng.integers(-far_w, far_w + 1, count)
     flip = rng.integers(0, 2, count)
     if augment == "flip":
         top[:], left[:] = pad_h, pad_w

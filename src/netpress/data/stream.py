@@ -28,8 +28,9 @@ class ImageStream:
     unless ``drop_last`` leaves it out; one smaller than ``min_batch`` is joined to the batch before it, because batch
     normalisation cannot train on a batch of one. Without labels ``y`` is None.
 
-    Augmentations: ``none``; ``flip`` (mirrored left to right, every other image at random); ``crop`` (padded by reflection by
-    an eighth of the size, 4 pixels for 32, and cropped back at random; for digits, which no mirror may turn); ``crop_flip`` (both).
+    Augmentations: ``none``; ``flip`` (mirrored left to right, every other image at random); ``crop_flip`` (besides, padded by
+    reflection by an eighth of the size, 4 pixels for 32, and cropped back at random); ``crop`` (shifted by half as much at most and
+    never mirrored: for digits).
 
     On an accelerator the stored images are kept there whole when they are smaller than 2 GB, and are chosen and
     augmented there. Images that are not in memory are read ahead by a background thread.

@@ -151,4 +151,3 @@ class ZerosKept:
     def after_step(self, network: nn.Module, step: int, /) -> None:
         for name, zeros in self._zeros.items():
             network.get_parameter(name).masked_fill_(zeros, 0.0)
-
