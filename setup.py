@@ -4,17 +4,19 @@ Everything else that setuptools needs is in pyproject.toml. The modules keep to 
 serves every later Python, too.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 FOLDER = Path("src/netpress/kernels")
 FLAGS = (
     ["/O2", "/std:c11"]
     if sys.platform == "win32"
-    else ["-O3", "-std=c11", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra"]
+    else ["-O3", "-std=c11", "-ffp-contract=fast", "-fvisibility=hidden", "-g0", "-Wall", "-Wextra"]
 )
 
 
@@ -24,6 +26,14 @@ class StableWheel(bdist_wheel):
     def finalize_options(self):
         self.py_limited_api = "cp311"
         super().finalize_options()
+
+
+class SideBySide(build_ext):
+    """Compiles as many modules at once as there are processors."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
 
 setup(
@@ -38,5 +48,5 @@ setup(
         )
         for source in sorted(FOLDER.glob("*.c"))
     ],
-    cmdclass={"bdist_wheel": StableWheel},
+    cmdclass={"bdist_wheel": StableWheel, "build_ext": SideBySide},
 )
