@@ -3,9 +3,10 @@
     NETPRESS_DATA=FOLDER python evidence/deepdta/train.py davis deepdta_davis.safetensors [--epochs 45] [--seed 0]
 
 A pair costs 182 million multiply-adds, nearly all of them in the protein's branch, and a data set has few proteins (DAVIS: 442).
-So each batch takes its 256 pairs from about 34 proteins, runs every protein once, without the padding behind it, and takes the gradient of the
-last convolution only where the maximum lies: the same function of the same parameters, ten times faster. Batches are therefore not
-uniformly random. The network is chosen by its error on pairs held out from the training folds; the test fold only judges.
+So each batch takes its 256 pairs from about 34 proteins, runs every protein once, without the padding behind it, and takes the
+gradient of the last convolution only where the maximum lies: the same function of the same parameters, ten times faster. Batches
+are therefore not uniformly random. The network is chosen by its error on pairs held out from the training folds; the test fold
+only judges.
 """
 
 from __future__ import annotations
