@@ -37,6 +37,7 @@ CLOSE = 0.985  # of the bytes that are allowed: near enough
 CLOSE_BEFORE_TRAINING = 0.8
 ACTIVATION_BYTES = 1 << 30  # that the calibration images may take in one layer, both halves
 RAMP = 0.6  # share of a training's steps in which the bits come down
+SETTLE = 0.8  # share after which prices stay
 LEAST_TRADEOFF, MOST_TRADEOFF = 1e-14, 1e2
 
 
@@ -119,7 +120,13 @@ class RateDistortion:
             besides = artifact.size(search.student) * 8 - sum(outcome.tensors[name].bits for name in matrices)
             bits = max(1.0, search.bytes * 8 * CLOSE - besides)
         steps = self.epochs * len(job.stream(batch_size=job.training.batch_size))
-        kept = StraightThrough(grids, max(1, int(RAMP * steps)), bits, max(1, min(50, steps // 100)))
+        kept = StraightThrough(
+            grids,
+            ramp=max(1, int(RAMP * steps)),
+            bits=bits,
+            refresh=max(1, min(50, steps // 100)),
+            settle=int(SETTLE * steps),
+        )
         kept.prepare(network, {name: outcome.tensors[name].values() for name in matrices})
         with torch.no_grad():  # the biases that go with the levels; normalisations find their statistics themselves
             for name, tensor in outcome.tensors.items():

@@ -135,28 +135,38 @@ class Pass:
 
     def _layer(self, name: str, module: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         """The output of both halves, the second of them quantized."""
-        halves = len(x) == len(output) == 2 * self._samples
+        halves = (
+            len(x) == len(output) == 2 * self._samples
+        )  # else the batch is no longer the first axis: no compensation
         first, second = (x[: self._samples], x[self._samples :]) if halves else (x, x)
+        wanted = output[: self._samples] if halves else output
+        if isinstance(module, NORMS) and module.weight is not None:
+            given = self._norm(name, module, second, wanted)
+            return torch.cat([wanted, given]) if halves else given
         new: dict[str, Tensor] = {}
         for key, parameter in module.named_parameters(recurse=False):
             full = f"{name}.{key}"
-            if full not in self.chosen or key == "bias" or isinstance(module, NORMS):
-                continue
-            made = self._by_tensor.get(id(parameter))
-            if made is None:
-                matrix = key == "weight" and isinstance(module, MATRIX_LAYERS)
-                if matrix and self.compensate and parameter[0].numel() <= MOST_COLUMNS:
-                    made = self._matrix(full, module, first, second)
-                else:
-                    made = self._plain(full, parameter.detach())
-            self._by_tensor[id(parameter)] = self.found[full] = made
-            new[key] = made.values().to(parameter)
-        wanted = output[: self._samples] if halves else output
-        given = _called(module, new, second) if new else (output[self._samples :] if halves else output)
-        if isinstance(module, NORMS) and module.weight is not None:
-            given = self._norm(name, module, second, wanted)
-        elif isinstance(getattr(module, "bias", None), Tensor):
-            given = self._bias(name, module, given, wanted, halves)
+            if full in self.chosen and key != "bias":
+                made = self._by_tensor.get(id(parameter))
+                if made is None:
+                    matrix = key == "weight" and isinstance(module, MATRIX_LAYERS) and self.compensate
+                    if matrix and halves and parameter[0].numel() <= MOST_COLUMNS:
+                        made = self._matrix(full, module, first, second)
+                    else:
+                        made = self._plain(full, parameter.detach())
+                self._by_tensor[id(parameter)] = self.found[full] = made
+                new[key] = made.values().to(parameter)
+        if f"{name}.bias" in self.chosen:
+            bias = module.get_parameter("bias").detach()
+            if f"{name}.bias" not in self.found:
+                shift = torch.zeros_like(bias)
+                channels = 1 if isinstance(module, nn.Conv1d | nn.Conv2d) else wanted.dim() - 1
+                if self.compensate and halves and isinstance(module, MATRIX_LAYERS):
+                    away = wanted - _called(module, new, second)
+                    shift = away.mean([axis for axis in range(away.dim()) if axis != channels])
+                self.found[f"{name}.bias"] = self._vector(f"{name}.bias", bias + shift)
+            new["bias"] = self.found[f"{name}.bias"].values().to(bias)
+        given = _called(module, new, second)
         return torch.cat([wanted, given]) if halves else given
 
     def _matrix(self, name: str, module: nn.Module, first: Tensor, second: Tensor) -> Quantized:
@@ -166,16 +176,18 @@ class Pass:
         cross, own = grams(module, first, second)
         sensitivity = self.sensitivities[name].reshape(rows, -1).sum(1)  # (rows,)
         parts: list[tuple[Floats, Curvature, NDArray[np.bool_]]] = []
+        least = 1e-6 * float(own.diagonal(dim1=1, dim2=2).sum(1).mean())
         for group in range(len(own)):
             part = slice(group * (rows // len(own)), (group + 1) * (rows // len(own)))
             flat = weight[part].flatten(1).double()  # (rows of the group, columns)
             gram = own[group].double()
             trace = float(gram.trace())
-            ridge = RIDGE * trace / len(gram) if trace > 0 else 1.0
+            seen = trace > least  # inputs that are always zero: nothing can be said, and nothing is lost
+            ridge = RIDGE * trace / len(gram) if seen else 1.0
             gram.diagonal().add_(ridge)
             target = torch.linalg.solve(gram, (flat @ cross[group].double() + ridge * flat).T).T
             zeros = (flat == 0).cpu().numpy()
-            curvature = Curvature(_floats(gram), _floats(sensitivity[part].double() / max(trace, 1e-30)))
+            curvature = Curvature(_floats(gram), _floats(sensitivity[part].double() * (1 / trace if seen else 0.0)))
             parts.append((np.where(zeros, np.float32(0), _floats(target)), curvature, zeros))
 
         def choose(step: float) -> tuple[Choice, ...]:
@@ -240,28 +252,6 @@ class Pass:
         spread = np.log2(np.abs(levels) + 1.0).sum() * 2 + levels.size
         error = float(((flat - levels * step) ** 2).sum() * float(sensitivity))
         return Quantized(levels, step, float(spread), error, tuple(values.shape))
-
-    def _bias(self, name: str, module: nn.Module, given: Tensor, wanted: Tensor, halves: bool) -> Tensor:
-        full = f"{name}.bias"
-        bias = module.get_parameter("bias").detach()
-        if full not in self.chosen:
-            return given
-        channels = given.dim() - 1 if isinstance(module, nn.Linear | nn.LayerNorm) else 1
-        axes = [a for a in range(given.dim()) if a != channels]
-        shift = torch.zeros_like(bias)
-        if (
-            self.compensate
-            and halves
-            and full not in self.found
-            and bias.dim() == 1
-            and given.shape[channels] == len(bias)
-        ):
-            shift = (wanted - given).mean(axes)
-        made = self.found.get(full) or self._vector(full, bias + shift)
-        self.found[full] = made
-        view = [1] * given.dim()
-        view[channels] = -1
-        return given + (made.values().to(bias) - bias).view(view)
 
     def _norm(self, name: str, module: nn.Module, given: Tensor, wanted: Tensor) -> Tensor:
         """Scale and shift by least squares, quantized; the normalisation is in normal form."""

@@ -4,7 +4,8 @@ The network holds quantized weights q whenever it runs. Beside each tensor stand
 from. A step of the optimizer moves q by what the gradient at q asks for; w is moved by as much, and q becomes the level of w again
 (Bengio et al., arXiv 1308.3432). The level is not the nearest one but that of the least (w/step - l)² + price of l · tradeoff, the
 prices being learned from the tensor's own levels, place by place: so that weights which cost much and do little become zero and can
-come back (entropy-constrained training; Wiedemann et al., arXiv 1812.07520).
+come back (entropy-constrained training; Wiedemann et al., arXiv 1812.07520). To come back is dearer than to stay, or weights at the
+border would flicker.
 
 All state lies in buffers, which a checkpoint keeps: a run that was killed goes on to the same bytes.
 """
@@ -18,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netpress.kernels import _compensate
+from netpress.kernels import _compensate, adaptive
 from netpress.maths.compensation import CONTEXTS, MOST_LEVEL, SIZES
 
-FREE, PLACES, PRICES, FIXED, BITS, START, PRESSURE = PARTS = (
-    "_free", "_context", "_prices", "_fixed", "_bits", "_start", "_pressure",
+FREE, PLACES, PRICES, FIXED, ALIVE, BITS, START, PRESSURE = PARTS = (
+    "_free", "_context", "_prices", "_fixed", "_alive", "_bits", "_start", "_pressure",
 )  # fmt: skip
-GAIN = 0.5  # how strongly a look answers to too many bits
+GAIN = 4.0  # how strongly a look answers to too many bits
 FIRST_PRESSURE = 0.2  # where bits are bounded: they come down slowly
+LOYALTY = 0.5  # power of the pressure that falls on weights which are not zero; all of it falls on those that would come back
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class StraightThrough:
         ramp: Steps over which the tradeoff rises to its full size.
         bits: What all tensors together may take; None: what the tradeoff gives. Held by a factor on all tradeoffs.
         refresh: Steps between two looks at what levels cost.
+        settle: From this step on prices stay as they are, so that the last steps have a fixed aim; None: they never settle.
     """
 
     grids: tuple[Grid, ...]
     ramp: int = 1
     bits: float | None = None
     refresh: int = 50
+    settle: int | None = None
 
     # Before and after -------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,7 @@ class StraightThrough:
                 owner.register_buffer(key + part, torch.tensor(value, dtype=torch.float64, device=free.device))
             with torch.no_grad():
                 weight.copy_((free / grid.step).round().clamp(-MOST_LEVEL, MOST_LEVEL) * grid.step + 0.0)
+            owner.register_buffer(key + ALIVE, weight.detach() != 0)
             self._reprice(owner, key, weight, grid)
             owner.get_buffer(key + START).copy_(owner.get_buffer(key + BITS))
         with torch.no_grad():
@@ -111,7 +116,7 @@ class StraightThrough:
             free = owner.get_buffer(key + FREE)
             free.add_(weight).masked_fill_(owner.get_buffer(key + FIXED), 0.0)
         self._quantize(network, step + 1)
-        if (step + 1) % self.refresh == 0:
+        if (step + 1) % self.refresh == 0 and (self.settle is None or step < self.settle):
             self._look(network, step + 1)
 
     # Parts --------------------------------------------------------------------------------------------------------------
@@ -138,20 +143,22 @@ class StraightThrough:
 
     def _levels(self, owner: nn.Module, key: str, grid: Grid, share: float) -> Tensor:
         """The levels of least cost among zero, the nearest, and the one below it in magnitude; float."""
-        free = owner.get_buffer(key + FREE)
-        prices = owner.get_buffer(key + PRICES) * (grid.tradeoff * share * float(owner.get_buffer(key + PRESSURE)))
+        scaled = owner.get_buffer(key + FREE) / grid.step
+        prices = owner.get_buffer(key + PRICES).reshape(-1)
         first = owner.get_buffer(key + PLACES).int() * SIZES
-        scaled = free / grid.step
+        pressure = float(owner.get_buffer(key + PRESSURE))
+        alive = owner.get_buffer(key + ALIVE)
+        worth = torch.where(alive, pressure**LOYALTY, pressure).to(scaled) * (grid.tradeoff * share)
         size = scaled.abs()
         near = size.round().clamp_max_(MOST_LEVEL)
-        flat = prices.reshape(-1)
         best = torch.zeros_like(near)
-        least = size.square() + flat[first]
+        least = size.square() + worth * prices[first]
         for level in (near, (near - 1).clamp_min_(0)):
-            cost = (size - level).square() + flat[first + level.clamp_max(SIZES - 1).int()]
+            cost = (size - level).square() + worth * prices[first + level.clamp_max(SIZES - 1).int()]
             better = cost < least
             best = torch.where(better, level, best)
             least = torch.where(better, cost, least)
+        alive.copy_(best != 0)
         return best * scaled.sign()
 
     def _reprice(self, owner: nn.Module, key: str, weight: Tensor, grid: Grid) -> None:
@@ -159,11 +166,11 @@ class StraightThrough:
         rows = len(levels)
         places = int(np.prod(levels.shape[2:])) if levels.ndim > 2 else 1
         prices, contexts = np.zeros((CONTEXTS, SIZES), np.float32), np.zeros(levels.shape, np.uint8)
-        bits = _compensate.price(levels, rows, levels.size // rows, places, prices)
+        _compensate.price(levels, rows, levels.size // rows, places, prices)
         _compensate.contexts(levels, rows, levels.size // rows, places, contexts)
         owner.get_buffer(key + PRICES).copy_(torch.from_numpy(prices))
         owner.get_buffer(key + PLACES).copy_(torch.from_numpy(contexts))
-        owner.get_buffer(key + BITS).fill_(bits)
+        owner.get_buffer(key + BITS).fill_(adaptive.bits(levels))
 
 
 def _place(network: nn.Module, name: str) -> tuple[nn.Module, str, nn.Parameter]:
