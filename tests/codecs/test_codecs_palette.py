@@ -22,6 +22,8 @@ TENSORS = {
     "no value": torch.empty(0),
     "a single number": torch.tensor(3.0),
     "odd patterns": torch.tensor([float("nan"), -0.0, 0.0, float("inf"), -float("inf"), 1e-45]),
+    "largest": torch.tensor([0.0, 3.4028234663852886e38]),
+    "smallest": torch.tensor([0.0, 1e-45, 3e-45]),
     "bool": torch.tensor([True, False, True]),
     "int64": torch.arange(-3, 300),
     "uint8": torch.arange(0, 256).to(torch.uint8),

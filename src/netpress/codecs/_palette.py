@@ -249,7 +249,9 @@ def _gridded(palette: Palette) -> tuple[Palette, NDArray[np.uint16]] | None:
         step = np.float32(sizes[0] / np.float32(parts))
         if step <= 0:
             return None
-        for nudged in (step, np.nextafter(step, np.float32(0)), np.nextafter(step, np.float32(np.inf))):
+        with np.errstate(over="ignore", under="ignore"):
+            nearby = (step, np.nextafter(step, np.float32(0)), np.nextafter(step, np.float32(np.inf)))
+        for nudged in nearby:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 levels = np.rint(values.astype(np.float64) / np.float64(nudged))
                 low, high = min(0.0, levels.min()), max(0.0, levels.max())
