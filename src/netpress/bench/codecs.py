@@ -25,7 +25,7 @@ from netpress.progress import Progress
 
 SUMMARY = "bytes over entropy, encode and decode, products from the coded form beside dense and scipy CSC"
 
-OWN = ("gap_huffman", "gap_ans", "adaptive")
+OWN = ("gap_ans",)  # one format has to meet all targets at once; `adaptive` is smaller and slow, as its own rows say
 BATCHES = (1, 8, 64)
 REPEATS, LEAST_S, PATIENCE_S, SLOW_S = 9, 0.01, 1.0, 3.0
 CODING_REPEATS = 3
@@ -40,9 +40,9 @@ class Case:
         rows, columns: Its shape.
         pruned: Share of zeros.
         values: Distinct values but zero.
-        most_over_entropy: Bytes over zero-order entropy that the smallest of our codecs may take.
-        most_over_dense: By batch: the time of a product over that of the dense one that the fastest of our codecs may take.
-        most_encode_s: Seconds in which our codecs encode it; None where nothing is claimed.
+        most_over_entropy: Bytes over zero-order entropy that the judged format may take.
+        most_over_dense: By batch: the time of a product over that of the dense one that the judged format may take.
+        most_encode_s: Seconds in which the judged format encodes it; None where nothing is claimed.
     """
 
     rows: int
@@ -128,14 +128,10 @@ def _case_rows(name: str, thread_counts: list[int], progress: Progress) -> list[
     if own:
         best = min(own, key=lambda codec: ratios[codec])
         out.append(
-            at_most(
-                f"{title}, smallest of ours ({best})", "bytes over entropy", ratios[best], "x", case.most_over_entropy
-            )
+            at_most(f"{title}, judged ({best})", "bytes over entropy", ratios[best], "x", case.most_over_entropy)
         )
         if case.most_encode_s is not None:
-            out.append(
-                at_most(f"{title}, smallest of ours ({best})", "encode", encode_s[best], "s", case.most_encode_s)
-            )
+            out.append(at_most(f"{title}, judged ({best})", "encode", encode_s[best], "s", case.most_encode_s))
     for count in thread_counts:
         timings = _timings(name, weights, opened, count, progress)
         out += _product_rows(title, case, count, timings, own)
@@ -197,7 +193,7 @@ def _product_rows(
             continue
         best = min(timed, key=lambda codec: timings[batch, codec].over_dense)
         metric = f"product, batch {batch}, threads {threads}, over dense"
-        out.append(at_most(f"{title}, fastest of ours ({best})", metric, timings[batch, best].over_dense, "x", bound))
+        out.append(at_most(f"{title}, judged ({best})", metric, timings[batch, best].over_dense, "x", bound))
     for codec in dict.fromkeys(codec for _, codec in timings):
         error = max(timing.error for (_, name), timing in timings.items() if name == codec)
         metric = f"largest error over |W| |x|, threads {threads}"
