@@ -201,6 +201,13 @@ def test_a_budget_of_bytes_is_met(job: Job) -> None:
         assert artifact.size(network) <= bound
 
 
+def test_a_network_that_is_quantized_already_loses_no_more_than_its_budget_asks(job: Job) -> None:
+    once = RateDistortion(tradeoff=1e-6, samples=30).apply(student(job), job)
+    bound = 0.93 * (artifact.size(once) + 160)  # the descriptions that a file has besides
+    twice = RateDistortion(samples=30).apply(copy.deepcopy(once), dataclasses.replace(job, bounds={"bytes": bound}))
+    assert 0.6 * bound < artifact.size(twice) <= bound
+
+
 def test_a_budget_that_nothing_meets_names_the_smallest(job: Job) -> None:
     with pytest.raises(BudgetError, match=r"at the coarsest [\d,]+ bytes"):
         RateDistortion(samples=30).apply(student(job), dataclasses.replace(job, bounds={"bytes": 300}))

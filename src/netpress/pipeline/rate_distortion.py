@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from netpress import artifact
 from netpress.errors import BudgetError, ConfigError
 from netpress.graph import GraphNetwork
+from netpress.kernels import adaptive
 from netpress.pipeline.constraints import Constraint
 from netpress.pipeline.job import Job
 from netpress.pipeline.rdo_layerwise import NORMS, Outcome, Pass
@@ -32,7 +33,8 @@ from netpress.pipeline.rdo_statistics import calibration, sensitivities
 from netpress.pipeline.straight_through import Grid, StraightThrough
 
 TYPICAL_COST = 0.03  # nats that all bits of a network may cost where nothing is asked for
-MOST_PASSES = 10
+VECTORS_COST = 0.001  # nats that biases, scales and shifts may cost after a training
+MOST_PASSES = 14
 CLOSE = 0.985  # of the bytes that are allowed: near enough
 CLOSE_BEFORE_TRAINING = 0.8
 ACTIVATION_BYTES = 1 << 30  # that the calibration images may take in one layer, both halves
@@ -117,7 +119,10 @@ class RateDistortion:
         bits = None
         if search.bytes is not None:
             outcome.put_into(search.student)
-            besides = artifact.size(search.student) * 8 - sum(outcome.tensors[name].bits for name in matrices)
+            matrix_bits = sum(
+                adaptive.bits(t.levels.reshape(t.shape)) for t in map(outcome.tensors.__getitem__, matrices)
+            )
+            besides = artifact.size(search.student) * 8 - matrix_bits
             bits = max(1.0, search.bytes * 8 * CLOSE - besides)
         steps = self.epochs * len(job.stream(batch_size=job.training.batch_size))
         kept = StraightThrough(
@@ -142,8 +147,7 @@ class RateDistortion:
         network.eval()
         normal_form(network)
         rest = dataclasses.replace(self, names=self._chosen(network) - set(matrices))
-        vectors = _Search.of(rest, copy.deepcopy(network), job).at(outcome.tradeoff)
-        vectors.put_into(network)
+        _Search.of(rest, copy.deepcopy(network), job).vectors(outcome.tradeoff).put_into(network)
         if search.bytes is not None and artifact.size(network) > search.bytes:
             again = dataclasses.replace(self, tradeoff=None, epochs=0)
             _Search.of(again, copy.deepcopy(network), job).outcome().put_into(network)
@@ -235,6 +239,20 @@ class _Search:
             return self.at(guess)
         return self._within_loss(guess, self.options.max_loss if self.options.max_loss is not None else 0.5)
 
+    def vectors(self, tradeoff: float) -> Outcome:
+        """The coarsest vectors that the answers hardly notice, all matrices being what they are."""
+        found = self.at(tradeoff)
+        factor = 4.0 if found.divergence <= VECTORS_COST else 0.25
+        for _ in range(MOST_PASSES):
+            tradeoff *= factor
+            other = self.at(tradeoff)
+            if factor > 1 and other.divergence > VECTORS_COST:
+                break
+            found = other
+            if factor < 1 and other.divergence <= VECTORS_COST:
+                break
+        return found
+
     def _bytes(self, outcome: Outcome) -> int:
         outcome.put_into(self.student)
         size = artifact.size(self.student)
@@ -243,11 +261,13 @@ class _Search:
         return size
 
     def _within_bytes(self, tradeoff: float) -> Outcome:
-        """The smallest trade-off found that keeps the bytes: they fall about with its square root."""
+        """The smallest trade-off found that keeps the bytes: along the slope of the last two, within the bracket."""
         bound = self.bytes if self.bytes is not None else math.inf
-        best: Outcome | None = None
         close = CLOSE if self.options.epochs == 0 else CLOSE_BEFORE_TRAINING
-        low, high = LEAST_TRADEOFF, MOST_TRADEOFF  # too many bytes at low, few enough at high
+        aim = max(0.5 * (1 + close) * bound, 1.0)
+        best: Outcome | None = None
+        low, high = 0.0, math.inf  # too many bytes at low, few enough at high
+        power, last = 2.2, (0.0, 0)  # bytes fall about with the root of the trade-off
         for _ in range(MOST_PASSES):
             found = self.at(tradeoff)
             size = self._bytes(found)
@@ -257,18 +277,17 @@ class _Search:
                     break
             else:
                 low = tradeoff
-            next_one = (
-                tradeoff * min(100.0, max(0.01, (size / (0.5 * (1 + close) * bound)) ** 2.2))
-                if bound > 0
-                else MOST_TRADEOFF
-            )
-            tradeoff = next_one if low < next_one < high else math.sqrt(low * high)
-            if high / low < 1.02 or (best is None and low >= 0.9 * MOST_TRADEOFF):
+            if low >= MOST_TRADEOFF or high <= LEAST_TRADEOFF or (low > 0 and high / low < 1.02):
                 break
+            if last[1] and size != last[1] and tradeoff != last[0]:
+                slope = -math.log(size / last[1]) / math.log(tradeoff / last[0])
+                power = 1 / min(1.0, max(0.05, slope))
+            last = tradeoff, size
+            tradeoff *= min(100.0, max(0.01, (size / aim) ** power))
+            if not low < tradeoff < high:
+                tradeoff = math.sqrt(low * high) if low > 0 else high / 10
+            tradeoff = min(max(tradeoff, LEAST_TRADEOFF), MOST_TRADEOFF)
         if best is None:
-            found = self.at(MOST_TRADEOFF)
-            if self._bytes(found) <= bound:
-                return found
             raise BudgetError(
                 "the budget cannot be met by quantization",
                 got=f"at the coarsest {self.smallest:,} bytes for tensors and structure",

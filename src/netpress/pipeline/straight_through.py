@@ -27,7 +27,9 @@ FREE, PLACES, PRICES, FIXED, ALIVE, BITS, START, PRESSURE = PARTS = (
 )  # fmt: skip
 GAIN = 4.0  # how strongly a look answers to too many bits
 FIRST_PRESSURE = 0.2  # where bits are bounded: they come down slowly
-LOYALTY = 0.5  # power of the pressure that falls on weights which are not zero; all of it falls on those that would come back
+LOYALTY = (
+    0.5  # power of the pressure that falls on weights which are not zero; all of it falls on those that would come back
+)
 
 
 @dataclass(frozen=True)
