@@ -43,8 +43,8 @@ class Share(ValueMethod):
         bias: k of all vectors: biases, scales and shifts of norms; they are a small part of most networks, so 0 by default.
         by_layer: k by a layer's dotted name, or by the beginning of several, such as ``{features: 16, classifier.6: 64}``.
         unified: One codebook over all layers of a kind, not one a layer; entries of ``by_layer`` have their own.
-        gradient: ``sum`` moves a value by the sum of its weights' gradients, the published rule; with SGD that needs ``grad_clip`` (which
-            recipes have) or a small rate. ``mean`` divides by their number, so that the unshared network's rate fits as it is.
+        gradient: ``sum`` moves a value by the sum of its weights' gradients, the published rule; with SGD that needs ``grad_clip``
+            (which recipes have) or a small rate. ``mean`` divides by their number, so that the unshared network's rate fits.
         tradeoff: For ``rdo``: nats of the answers' KL divergence that a bit may cost; None searches for it.
         max_loss: For ``rdo``: points that may be lost on the held-out part (before retraining); None is .5 where nothing else is
             asked for.
