@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,13 @@ class GraphNetwork(nn.Module):
                 owner.register_parameter(last, tensor)
             else:
                 owner.register_buffer(last, tensor)
+
+    def with_nodes(self, nodes: Sequence[Node]) -> GraphNetwork:
+        """The same modules and tensors, shared, under another program over them."""
+        other = copy.copy(self)
+        other._nodes = tuple(nodes)
+        other._program = _compile(other._nodes)
+        return other
 
     @property
     def nodes(self) -> tuple[Node, ...]:
