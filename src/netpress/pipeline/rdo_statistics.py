@@ -47,7 +47,7 @@ def sensitivities(
         for x in images.split(BATCH):
             with torch.enable_grad():
                 output = network(x)
-            direction = _direction(output.detach(), task, temperature, generator)
+            direction = drawn_direction(output.detach(), task, temperature, generator)
             gradients = torch.autograd.grad(output, list(parameters.values()), direction, allow_unused=True)
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 if gradient is not None:
@@ -58,7 +58,7 @@ def sensitivities(
     return {name: total.detach() / (2 * len(images)) for name, total in sums.items()}
 
 
-def _direction(output: Tensor, task: str, temperature: float, generator: torch.Generator) -> Tensor:
+def drawn_direction(output: Tensor, task: str, temperature: float, generator: torch.Generator) -> Tensor:
     """The gradient at the output of the loss of labels that the network draws itself. (N, outputs)"""
     if task != "classification" or temperature == float("inf"):
         return torch.randn(output.shape, generator=generator).to(output)

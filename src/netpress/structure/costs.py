@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from netpress.graph import Node
 from netpress.graph.count import node_macs
@@ -18,6 +19,8 @@ from netpress.structure.channels import Channels
 from netpress.structure.flow import PROBE_BATCH
 from netpress.structure.labels import compressed, varied
 
+Term = tuple[str, int, list[Labels]]  # whose it is, what does not change, and the sizes that do
+
 Counted = NDArray[np.int64]  # channels kept of each group, in the order of `Channels.groups`
 
 
@@ -26,17 +29,24 @@ class _Sum:
     """A sum of products, one a row: ``scale · Π_f (weights_f · n + fixed_f)``.
 
     Attributes:
+        names: Dotted names of what each row belongs to. (rows,)
         scale: (rows,)
         weights: (rows, factors, groups)
         fixed: (rows, factors)
     """
 
+    names: tuple[str, ...]
     scale: NDArray[np.int64]
     weights: NDArray[np.int64]
     fixed: NDArray[np.int64]
 
     def at(self, kept: NDArray[np.int64]) -> int:
         return int((self.scale * self._factors(kept).prod(1)).sum())
+
+    def within(self, modules: tuple[str, ...]) -> _Sum:
+        """The rows that belong to these modules or to what lies in them."""
+        rows = [n for n, name in enumerate(self.names) if any(f"{name}.".startswith(f"{m}.") for m in modules)]
+        return _Sum(tuple(self.names[n] for n in rows), self.scale[rows], self.weights[rows], self.fixed[rows])
 
     def slopes(self, kept: NDArray[np.int64]) -> NDArray[np.float64]:
         """Derivatives by the number of channels of each group. (groups,)"""
@@ -64,36 +74,56 @@ class Costs:
     def __init__(self, channels: Channels) -> None:
         self.channels = channels
         self.names = tuple(channels.groups)
+        self._parts: dict[tuple[str, tuple[str, ...]], _Sum] = {}
         self.full: Counted = np.array([group.size for group in channels.groups.values()], np.int64)
-        self._params = self._sum(self._tensors())
-        self._macs = self._sum(self._products())
+        net = channels.net
+        self._sums = {
+            "params": self._sum(self._tensors(dict(net.named_parameters()), bytes_each=False)),
+            "bytes": self._sum(
+                self._tensors({**dict(net.named_parameters()), **dict(net.named_buffers())}, bytes_each=True)
+            ),
+            "macs": self._sum(self._products()),
+        }
 
     def params(self, kept: Counted) -> int:
         """Parameters with ``kept`` channels of each group."""
-        return self._params.at(np.asarray(kept, np.int64))
+        return self.at("params", kept)
 
     def macs(self, kept: Counted) -> int:
         """Multiply-accumulates of one sample with ``kept`` channels of each group."""
-        return self._macs.at(np.asarray(kept, np.int64))
+        return self.at("macs", kept)
 
-    def slopes(self, metric: str, kept: Counted) -> NDArray[np.float64]:
-        """What one channel more of each group would cost in ``params`` or ``macs``, to first order. (groups,)"""
-        return (self._params if metric == "params" else self._macs).slopes(np.asarray(kept, np.int64))
+    def at(self, metric: str, kept: Counted, within: tuple[str, ...] = ()) -> int:
+        """``params``, ``macs`` or ``bytes`` (of all tensors, as they lie in memory) with ``kept`` channels of each group.
 
-    def _tensors(self) -> list[tuple[int, list[Labels]]]:
+        Args:
+            within: Dotted names of modules: only what they and the modules in them cost; empty for the whole network.
+        """
+        return self._of_modules(metric, within).at(np.asarray(kept, np.int64))
+
+    def slopes(self, metric: str, kept: Counted, within: tuple[str, ...] = ()) -> NDArray[np.float64]:
+        """What one channel more of each group would cost, to first order; see `at`. (groups,)"""
+        return self._of_modules(metric, within).slopes(np.asarray(kept, np.int64))
+
+    def _of_modules(self, metric: str, within: tuple[str, ...]) -> _Sum:
+        if within and (metric, within) not in self._parts:
+            self._parts[metric, within] = self._sums[metric].within(within)
+        return self._parts[metric, within] if within else self._sums[metric]
+
+    def _tensors(self, tensors: Mapping[str, Tensor], *, bytes_each: bool) -> list[Term]:
         by_tensor: dict[str, list[tuple[int, Labels]]] = {}
         for slot in self.channels.slots:
             by_tensor.setdefault(slot.tensor, []).append((slot.axis, slot.atoms))
         terms = []
-        for name, parameter in self.channels.net.named_parameters():
+        for name, tensor in tensors.items():
             axes = dict(by_tensor.get(name, []))
-            fixed = parameter.numel()
+            fixed = tensor.numel() * (tensor.element_size() if bytes_each else 1)
             for atoms in axes.values():
                 fixed //= len(atoms)
-            terms.append((fixed, list(axes.values())))
+            terms.append((name.rpartition(".")[0], fixed, list(axes.values())))
         return terms
 
-    def _products(self) -> list[tuple[int, list[Labels]]]:
+    def _products(self) -> list[Term]:
         net = self.channels.net
         terms = []
         for index, (node, macs) in enumerate(zip(net.nodes, node_macs(net, infer_values(net)), strict=True), 1):
@@ -103,7 +133,7 @@ class Costs:
                 terms += self._attention(node, index)
             else:
                 factors = self._of_module(node) if node.is_module else self._of_function(node, index)
-                terms.append((macs // math.prod(atoms.size for atoms in factors), factors))
+                terms.append((node.name, macs // math.prod(atoms.size for atoms in factors), factors))
         return terms
 
     def _of_module(self, node: Node) -> list[Labels]:
@@ -127,7 +157,7 @@ class Costs:
             return []
         return self._of(index) + summed
 
-    def _attention(self, node: Node, index: int) -> list[tuple[int, list[Labels]]]:
+    def _attention(self, node: Node, index: int) -> list[Term]:
         flow = self.channels.flow
         a = FUNCTIONS[node.op].signature.bind(node.args)
         query, out, length = a["query"].index, index, flow.shape(a["key"].index)[-2]
@@ -135,7 +165,7 @@ class Costs:
         for value in (query, out):
             factors = self._of(value)
             macs = math.prod(flow.shape(value)) * length // PROBE_BATCH
-            terms.append((macs // math.prod(atoms.size for atoms in factors), factors))
+            terms.append((node.name, macs // math.prod(atoms.size for atoms in factors), factors))
         return terms
 
     def _of(self, index: int) -> list[Labels]:
@@ -144,13 +174,13 @@ class Costs:
         found = [compressed(roots[labels]) for labels in self.channels.flow.of(index)]
         return [labels for labels in found if varied(labels) and self.channels.tally(labels)[0].any()]
 
-    def _sum(self, terms: Sequence[tuple[int, list[Labels]]]) -> _Sum:
-        most = max((len(factors) for _, factors in terms), default=0)
+    def _sum(self, terms: Sequence[Term]) -> _Sum:
+        most = max((len(factors) for _, _, factors in terms), default=0)
         groups = len(self.names)
-        scale = np.array([scale for scale, _ in terms], np.int64)
+        scale = np.array([scale for _, scale, _ in terms], np.int64)
         weights = np.zeros((len(terms), most, groups), np.int64)
         fixed = np.ones((len(terms), most), np.int64)
-        for row, (_, factors) in enumerate(terms):
+        for row, (_, _, factors) in enumerate(terms):
             for place, atoms in enumerate(factors):
                 weights[row, place], fixed[row, place] = self.channels.tally(atoms)
-        return _Sum(scale, weights, fixed)
+        return _Sum(tuple(name for name, _, _ in terms), scale, weights, fixed)

@@ -1,0 +1,245 @@
+"""What the methods that take channels away have in common.
+
+::
+
+    channels           traced, tied, counted                        (structure)
+    scores             the method's own part: what each channel is worth
+    widths             the channels that the budget leaves, exactly (widths)
+    slice              smaller tensors, a plain module
+    recalibrate        statistics of batch normalisations, from data
+    training           of the whole network, by the pipeline
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from netpress import artifact
+from netpress.errors import BudgetError, ConfigError, UnknownNameError
+from netpress.graph import GraphNetwork
+from netpress.measure import time_one
+from netpress.pipeline.job import Job
+from netpress.pipeline.method import Method
+from netpress.pipeline.recalibrate import recalibrate
+from netpress.pipeline.widths import Bound, Scores, Widths
+from netpress.structure import Channels, Costs, Keep, slice_network
+
+MOST_TRIALS = 8  # of widths whose bytes or latency only a file or a clock can tell
+COUNTED = ("params", "macs")
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """A network with fewer channels, and what it came from.
+
+    Attributes:
+        network: Sliced; not trained, statistics not re-estimated.
+        channels: Of the network before.
+        keep: What was kept of each group.
+    """
+
+    network: GraphNetwork
+    channels: Channels
+    keep: Keep
+
+    def widths(self) -> list[dict[str, Any]]:
+        """A row a group: name, modules, channels before and after."""
+        return [
+            {
+                "group": name,
+                "modules": list(group.modules),
+                "channels": group.size,
+                "kept": int(np.count_nonzero(self.keep[name])),
+            }
+            for name, group in self.channels.groups.items()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelMethod(Method):
+    """A method that takes channels away until the budget holds.
+
+    Attributes:
+        whole: Layers that keep all of their channels, by dotted name or by the beginning of several.
+        blocks: Bounds of parts of the network, beside the budget of the whole: by a module's dotted name the share of the budget's
+            metric (of its MACs where there is no budget) that it may keep, such as ``{layer1: .5, layer2: .3}``.
+        least: Channels that every group keeps.
+        multiple: Widths that were changed are multiples of it; 8 suits most hardware.
+        recalibrate: Training images from which batch normalisations find their statistics after the cut; 0 leaves the old ones.
+    """
+
+    whole: tuple[str, ...] = ()
+    blocks: Mapping[str, float] = field(default_factory=dict, hash=False)
+    least: int = 1
+    multiple: int = 1
+    recalibrate: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("least", "multiple"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is out of range", got=getattr(self, name), allowed="1 or more")
+        if self.recalibrate < 0:
+            raise ConfigError("recalibrate is out of range", got=self.recalibrate, allowed="0 or more images")
+        for name, share in self.blocks.items():
+            if not isinstance(name, str) or not isinstance(share, int | float) or not 0 < share <= 1:
+                raise ConfigError(
+                    "blocks has a wrong entry",
+                    got=repr({name: share}),
+                    allowed="a module's name: a share above 0, at most 1",
+                )
+
+    @abstractmethod
+    def scores(self, channels: Channels, job: Job) -> Scores:
+        """What each channel is worth, by group: (size,) each. Only the order counts."""
+
+    def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
+        narrowed = self.narrowed(network, job)
+        self.finish(narrowed, job)
+        return narrowed.network
+
+    def narrowed(self, network: GraphNetwork, job: Job) -> Narrowed:
+        """The widths that the budget leaves, cut out; nothing is trained after the cut.
+
+        Raises:
+            BudgetError: A bound cannot be met, or there is none.
+            UnknownNameError: A name in ``whole`` or ``blocks`` that no module has.
+        """
+        channels = Channels(network, self.whole)
+        if not channels.groups:
+            raise BudgetError(
+                "the network has no channels that could be taken away",
+                got="; ".join(f"{name}: {reason}" for name, reason in list(channels.kept_whole.items())[:5])
+                or "no layers",
+                remedy="use a method that changes values (prune, share)",
+            )
+        costs = Costs(channels)
+        bounds = self._bounds(network, costs, job)
+        widths = Widths(costs, least=self.least, multiple=self.multiple)
+        scores = self.scores(channels, job)
+        keep = _Fit(network, channels, widths, scores, self.per_cost, job).within(bounds)
+        _say_whole(channels, job)
+        return Narrowed(slice_network(channels, keep), channels, keep)
+
+    def finish(self, narrowed: Narrowed, job: Job) -> None:
+        """Re-estimates the statistics of the sliced network in place, and says what that did."""
+        network, labelled = narrowed.network.to(job.device), job.held_out.labels is not None
+        before = job.score(network) if labelled and self.recalibrate else None
+        if self.recalibrate and recalibrate(network, job, samples=self.recalibrate) and before is not None:
+            job.progress.say(
+                f"on held-out images, before any training: {_shown(before, job)} as cut, {_shown(job.score(network), job)} with "
+                f"statistics re-estimated"
+            )
+
+    @property
+    def per_cost(self) -> bool:
+        """Whether channels are compared by worth for cost; see ``Widths.fit``."""
+        return False
+
+    def _bounds(self, network: GraphNetwork, costs: Costs, job: Job) -> list[Bound]:
+        metric = next((m for m in (*COUNTED, "bytes") if m in job.bounds), "macs")
+        modules = {name for name, _ in network.named_modules()} - {""}
+        bounds = []
+        for name, share in self.blocks.items():
+            if name not in modules:
+                raise UnknownNameError("module in blocks", name, modules)
+            bounds.append(Bound(metric=metric, most=share * costs.at(metric, costs.full, (name,)), within=(name,)))
+        bounds += [Bound(metric=m, most=job.bounds[m]) for m in COUNTED if m in job.bounds]
+        if not bounds and not {"bytes", "latency_ms"} & set(job.bounds):
+            raise BudgetError(
+                "a method that takes channels away needs to know how many",
+                got="no budget",
+                allowed="macs, params, bytes, latency_ms, each absolute or a share",
+                remedy="give --budget macs=50%",
+            )
+        return bounds
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Widths under counted bounds, and, around them, under those that only a file or a clock can decide."""
+
+    network: GraphNetwork
+    channels: Channels
+    widths: Widths
+    scores: Scores
+    per_cost: bool
+    job: Job
+
+    def within(self, bounds: Sequence[Bound]) -> dict[str, NDArray[np.bool_]]:
+        bounds = list(bounds)
+        if "bytes" in self.job.bounds:
+            bounds.append(self._bytes(bounds))
+        keep = self.widths.fit(self.scores, bounds, per_cost=self.per_cost)
+        if "latency_ms" in self.job.bounds:
+            keep = self._fast_enough(bounds, keep)
+        return keep
+
+    def _bytes(self, bounds: Sequence[Bound]) -> Bound:
+        """The bytes that tensors may take so that the file keeps its bound; what the file says besides is found by writing it."""
+        most = self.job.bounds["bytes"]
+        costs = self.widths.costs
+        tensors = most - (artifact.size(self.network) - costs.at("bytes", costs.full))
+        for _ in range(MOST_TRIALS):
+            bound = Bound(metric="bytes", most=tensors)
+            keep = self.widths.fit(self.scores, [*bounds, bound], per_cost=self.per_cost)
+            over = artifact.size(slice_network(self.channels, keep)) - most
+            if over <= 0:
+                return bound
+            tensors -= over
+        raise BudgetError(
+            "the file does not become as small as it should", got=f"{over:,.0f} bytes over", allowed=f"{most:,.0f}"
+        )
+
+    def _fast_enough(self, bounds: Sequence[Bound], keep: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+        """The most MACs found, by bisection, whose measured latency keeps the bound."""
+        most = self.job.bounds["latency_ms"]
+        costs = self.widths.costs
+        high = costs.macs(self._counts(keep))
+        if self._latency(keep) <= most:
+            return keep
+        low = costs.macs(self.widths.smallest)
+        best, fastest = None, float("inf")
+        for trial in range(MOST_TRIALS):
+            middle = low if trial == 0 else (low + high) // 2  # the narrowest first: it tells whether there is any use
+            keep = self.widths.fit(self.scores, [*bounds, Bound(metric="macs", most=middle)], per_cost=self.per_cost)
+            found = self._latency(keep)
+            fastest = min(fastest, found)
+            if found <= most:
+                low, best = middle, keep
+            elif trial == 0:
+                break
+            else:
+                high = middle
+        if best is None:
+            raise BudgetError(
+                "the budget cannot be met by taking channels away",
+                got=f"latency_ms is {fastest:.3g} with the fewest channels, on this machine",
+                allowed=f"latency_ms <= {most:.3g}",
+                remedy="allow more, or use a method that removes layers",
+            )
+        return best
+
+    def _latency(self, keep: Keep) -> float:
+        sliced = slice_network(self.channels, keep).to("cpu")
+        return time_one(sliced, sliced.input_shape, input_dtype=sliced.input_dtype).median
+
+    def _counts(self, keep: Keep) -> NDArray[np.int64]:
+        return np.array([np.count_nonzero(keep[name]) for name in self.widths.costs.names], np.int64)
+
+
+def _say_whole(channels: Channels, job: Job) -> None:
+    told = list(channels.kept_whole.items())
+    if told:
+        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+        job.progress.say("kept whole: " + "; ".join(f"{name} ({reason})" for name, reason in told[:3]) + more)
+
+
+def _shown(score: float, job: Job) -> str:
+    return f"{100 * score:.2f} %" if job.task == "classification" else f"squared error {-score:.4g}"
