@@ -252,6 +252,16 @@ def _square(input: Tensor) -> Tensor:
     return input**2
 
 
+@_decomposes(torch.addcmul, Tensor.addcmul)
+def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
+
+
+@_decomposes(torch.addcdiv, Tensor.addcdiv)
+def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    return input + (tensor1 / tensor2 if value == 1 else value * tensor1 / tensor2)
+
+
 @_decomposes(Tensor.expand_as)
 def _expand_as(input: Tensor, other: Tensor) -> Tensor:
     return input.expand(other.shape)

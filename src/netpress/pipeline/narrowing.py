@@ -15,7 +15,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,39 +26,14 @@ from netpress.graph import GraphNetwork
 from netpress.measure import time_one
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method
+from netpress.pipeline.narrowed import Narrowed
 from netpress.pipeline.recalibrate import recalibrate
+from netpress.pipeline.reconstruct import reconstruct
 from netpress.pipeline.widths import Bound, Scores, Widths
 from netpress.structure import Channels, Costs, Keep, slice_network
 
 MOST_TRIALS = 8  # of widths whose bytes or latency only a file or a clock can tell
 COUNTED = ("params", "macs")
-
-
-@dataclass(frozen=True)
-class Narrowed:
-    """A network with fewer channels, and what it came from.
-
-    Attributes:
-        network: Sliced; not trained, statistics not re-estimated.
-        channels: Of the network before.
-        keep: What was kept of each group.
-    """
-
-    network: GraphNetwork
-    channels: Channels
-    keep: Keep
-
-    def widths(self) -> list[dict[str, Any]]:
-        """A row a group: name, modules, channels before and after."""
-        return [
-            {
-                "group": name,
-                "modules": list(group.modules),
-                "channels": group.size,
-                "kept": int(np.count_nonzero(self.keep[name])),
-            }
-            for name, group in self.channels.groups.items()
-        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +46,7 @@ class ChannelMethod(Method):
             metric (of its MACs where there is no budget) that it may keep, such as ``{layer1: .5, layer2: .3}``.
         least: Channels that every group keeps.
         multiple: Widths that were changed are multiples of it; 8 suits most hardware.
+        reconstruct: Training images from which layers learn, by least squares, what they gave before; 0 leaves the weights as cut.
         recalibrate: Training images from which batch normalisations find their statistics after the cut; 0 leaves the old ones.
     """
 
@@ -79,14 +54,16 @@ class ChannelMethod(Method):
     blocks: Mapping[str, float] = field(default_factory=dict, hash=False)
     least: int = 1
     multiple: int = 1
+    reconstruct: int = 1024
     recalibrate: int = 4096
 
     def __post_init__(self) -> None:
         for name in ("least", "multiple"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is out of range", got=getattr(self, name), allowed="1 or more")
-        if self.recalibrate < 0:
-            raise ConfigError("recalibrate is out of range", got=self.recalibrate, allowed="0 or more images")
+        for name in ("reconstruct", "recalibrate"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is out of range", got=getattr(self, name), allowed="0 or more images")
         for name, share in self.blocks.items():
             if not isinstance(name, str) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise ConfigError(
@@ -128,14 +105,15 @@ class ChannelMethod(Method):
         return Narrowed(slice_network(channels, keep), channels, keep)
 
     def finish(self, narrowed: Narrowed, job: Job) -> None:
-        """Re-estimates the statistics of the sliced network in place, and says what that did."""
-        network, labelled = narrowed.network.to(job.device), job.held_out.labels is not None
-        before = job.score(network) if labelled and self.recalibrate else None
-        if self.recalibrate and recalibrate(network, job, samples=self.recalibrate) and before is not None:
-            job.progress.say(
-                f"on held-out images, before any training: {_shown(before, job)} as cut, {_shown(job.score(network), job)} with "
-                f"statistics re-estimated"
-            )
+        """Makes good in place what can be made good without training, and says what that did."""
+        network, said = narrowed.network.to(job.device), [("as cut", _score(narrowed.network, job))]
+        if self.reconstruct and reconstruct(narrowed, job, samples=self.reconstruct):
+            said.append(("after least squares", _score(network, job)))
+        if self.recalibrate and recalibrate(network, job, samples=self.recalibrate):
+            said.append(("with statistics re-estimated", _score(network, job)))
+        if said[0][1] is not None:
+            steps = ", ".join(f"{text} {what}" for what, text in said)
+            job.progress.say(f"on held-out images, before any training: {steps}")
 
     @property
     def per_cost(self) -> bool:
@@ -241,5 +219,9 @@ def _say_whole(channels: Channels, job: Job) -> None:
         job.progress.say("kept whole: " + "; ".join(f"{name} ({reason})" for name, reason in told[:3]) + more)
 
 
-def _shown(score: float, job: Job) -> str:
+def _score(network: nn.Module, job: Job) -> str | None:
+    """In words; None without labels."""
+    if job.held_out.labels is None:
+        return None
+    score = job.score(network)
     return f"{100 * score:.2f} %" if job.task == "classification" else f"squared error {-score:.4g}"

@@ -1,7 +1,9 @@
 """What errors of a network's tensors cost, and the inputs of its layers: from images without labels.
 
 The cost of changing a network is taken as the KL divergence of its answers from what they were (for a regression: half the squared
-change), to second order ½ δᵀFδ with the Fisher information F = E[g gᵀ], g being gradients for labels that the network itself draws.
+change), to second order ½ δᵀFδ with the Fisher information F = E[g gᵀ], g being gradients for labels that are drawn from its
+softened answers. On images that it was trained on, a network is too sure of itself to say what errors would cost elsewhere: answers
+are softened until all labels are equally likely, and what counts is the squared change of its logits.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from netpress.pipeline.job import Job
 
 #: Layers whose outputs are a matrix times columns cut out of the input.
 MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-#: Softens the answers: on images that the network was trained on it is too sure of itself to say what errors would cost elsewhere.
-TEMPERATURE = 4.0
+#: Measured without retraining, on LeNet-5: 25.6 kB at 9,919 right answers, where a temperature of 4 needs 77 kB (9,921) for as many.
+TEMPERATURE = float("inf")
 ENOUGH, ENOUGH_A_COLUMN = 1 << 15, 256  # columns of which a Gram matrix is made, and for each of its own columns
 BATCH = 16  # images whose gradients are summed before they are squared
 
@@ -60,7 +62,7 @@ def sensitivities(
 
 def drawn_direction(output: Tensor, task: str, temperature: float, generator: torch.Generator) -> Tensor:
     """The gradient at the output of the loss of labels that the network draws itself. (N, outputs)"""
-    if task != "classification" or temperature == float("inf"):
+    if task != "classification":
         return torch.randn(output.shape, generator=generator).to(output)
     chances = F.softmax(output.double().cpu() / temperature, dim=1)
     drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
