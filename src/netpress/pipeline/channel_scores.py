@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.pipeline.job import Job
-from netpress.pipeline.rdo_statistics import TEMPERATURE, calibration, drawn_direction
-from netpress.structure import ChannelGroup, Channels
+from netpress.pipeline.rdo_statistics import calibration, drawn_direction
+from netpress.structure import ChannelGroup, Channels, Place
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -36,11 +36,7 @@ def scales(channels: Channels) -> dict[str, NDArray[np.float64]]:
     """Mean |γ| of the batch normalisations of a channel; groups without any have their L2 norm, with the mean of all γ. (size,)"""
     found: dict[str, NDArray[np.float64]] = {}
     for name, group in channels.groups.items():
-        held = [
-            p
-            for p in group.places
-            if isinstance(channels.net.get_submodule(_owner(p.tensor)), NORMS) and _is_scale(p.tensor)
-        ]
+        held = scale_places(channels, group)
         if held:
             total = np.zeros(group.size)
             for place in held:
@@ -52,13 +48,22 @@ def scales(channels: Channels) -> dict[str, NDArray[np.float64]]:
     return {name: found.get(name, plain[name] * level) for name in channels.groups}
 
 
+def scale_places(channels: Channels, group: ChannelGroup) -> list[Place]:
+    """Where the scales γ of a group's batch normalisations lie."""
+    return [
+        p
+        for p in group.places
+        if isinstance(channels.net.get_submodule(_owner(p.tensor)), NORMS) and _is_scale(p.tensor)
+    ]
+
+
 def fisher(
     channels: Channels, job: Job, *, samples: int = 2048, batch_size: int = 16
 ) -> dict[str, NDArray[np.float64]]:
-    """What the network's answers would lose without a channel, in nats, to second order. (size,) by group
+    """Half the squared change of the outputs without a channel, to second order. (size,) by group
 
-    The gradient of the network's own softened, randomly drawn answers, times the weights that make the channel, summed over them and
-    squared: Fisher information along the line on which the channel fades (Theis et al., arXiv 1801.05787; Molchanov et al., CVPR
+    The gradient of the outputs in random directions, times the weights that make the channel, summed over them and squared: the
+    curvature along the line on which the channel fades (Theis et al., arXiv 1801.05787; Molchanov et al., CVPR
     2019, with labels instead). Labels are not looked at. The network is not changed.
     """
     net = channels.net.eval()
@@ -75,7 +80,7 @@ def fisher(
             for x in batches:
                 with torch.enable_grad():
                     output = net(x)
-                direction = drawn_direction(output.detach(), job.task, TEMPERATURE, generator)
+                direction = drawn_direction(output.detach(), generator)
                 slopes = torch.autograd.grad(output, parameters, direction, allow_unused=True)
                 gradients = dict(zip(map(id, parameters), slopes, strict=True))
 

@@ -236,7 +236,7 @@ def _pressed(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Ten
     themselves. The counted bounds are checked when the structure stands, before any training of the whole.
     """
     student = trace(copy.deepcopy(teacher).to("cpu"), example)
-    untrained = False
+    untrained, plain = False, job.objective
     for index, method in enumerate(recipe.methods, start=1):
         if method.stage == "values":
             if untrained:
@@ -247,10 +247,15 @@ def _pressed(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Ten
         job.progress.say(f"{method_name(method)} ({index} of {len(recipe.methods)})")
         # A folder each: two methods may both train a map.
         own = dataclasses.replace(job, scratch=job.scratch / f"method-{index}")
-        if method.stage == "values":
-            own.scratch.mkdir(parents=True, exist_ok=True)
+        own.scratch.mkdir(parents=True, exist_ok=True)
+        if method.stage == "structure":  # what an earlier method matched is no longer there
+            own = dataclasses.replace(own, objective=plain)
+            if any(m.stage == "values" for m in recipe.methods):  # bytes are theirs to meet
+                own = dataclasses.replace(own, bounds={m: b for m, b in job.bounds.items() if m != "bytes"})
         made = method.apply(student.to(job.device), own).to("cpu")
         student = trace(made, example)
+        if method.stage == "structure":
+            job = dataclasses.replace(job, objective=method.objective(student, own) or plain)
         job = dataclasses.replace(job, constraints=(*job.constraints, *method.constraints(student)))
         if index == recipe.structured:
             counted = count(student)

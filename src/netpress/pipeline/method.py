@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netpress.graph import GraphNetwork
     from netpress.pipeline.constraints import Constraint
     from netpress.pipeline.job import Job
+    from netpress.training import Objective
 
 FOLDER = "netpress.methods"
 ENTRY_POINTS = "netpress.methods"
@@ -45,6 +46,11 @@ class Method(ABC):
     def constraints(self, network: GraphNetwork) -> tuple[Constraint, ...]:
         """What the trainings of later methods must keep of ``network``, which is what ``apply`` gave, traced."""
         return ()
+
+    def objective(self, network: GraphNetwork, job: Job) -> Objective | None:
+        """What the trainings after this method minimise in place of the recipe's objective, until another method changes the
+        structure; None leaves the recipe's. ``network`` is what ``apply`` gave, traced."""
+        return None
 
 
 @cache

@@ -97,7 +97,7 @@ class ChannelMethod(Method):
                 remedy="use a method that changes values (prune, share)",
             )
         costs = Costs(channels)
-        bounds = self._bounds(network, costs, job)
+        bounds = self.bounds(network, costs, job)
         widths = Widths(costs, least=self.least, multiple=self.multiple)
         scores = self.scores(channels, job)
         keep = _Fit(network, channels, widths, scores, self.per_cost, job).within(bounds)
@@ -120,7 +120,13 @@ class ChannelMethod(Method):
         """Whether channels are compared by worth for cost; see ``Widths.fit``."""
         return False
 
-    def _bounds(self, network: GraphNetwork, costs: Costs, job: Job) -> list[Bound]:
+    def bounds(self, network: GraphNetwork, costs: Costs, job: Job) -> list[Bound]:
+        """The counted bounds: of the parts that ``blocks`` names, then of the whole.
+
+        Raises:
+            BudgetError: There is nothing to be met.
+            UnknownNameError: A name in ``blocks`` that no module has.
+        """
         metric = next((m for m in (*COUNTED, "bytes") if m in job.bounds), "macs")
         modules = {name for name, _ in network.named_modules()} - {""}
         bounds = []

@@ -38,7 +38,7 @@ class Quantized:
     Attributes:
         levels: (rows, columns) int32.
         bits: Estimated.
-        distortion: Estimated, in nats.
+        distortion: Estimated, half the squared change of the outputs.
     """
 
     levels: Levels

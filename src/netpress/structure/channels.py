@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,16 +12,12 @@ from numpy.typing import NDArray
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork
 from netpress.structure.atoms import Labels
-from netpress.structure.flow import Flow, Slot, flow_of
+from netpress.structure.flow import Flow, Slot
+from netpress.structure.follow import OUTPUT, flow_of
 from netpress.structure.labels import varied
+from netpress.structure.rules import NOT_FOLLOWED
 
 Keep = Mapping[str, NDArray[np.bool_]]
-
-#: Functions whose cost depends on how many channels their inputs and outputs have.
-PRODUCTS = frozenset(
-    ("linear", "matmul", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention", "conv1d", "conv2d", "conv3d",
-     "conv_transpose1d", "conv_transpose2d")
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,8 @@ class Channels:
     Attributes:
         net: The network.
         groups: By name, in order of execution.
-        kept_whole: Why channels that exist cannot be removed: the reason by the name of the module that makes them.
+        kept_whole: Why channels that exist cannot be removed: the reason by the name of the module that makes them (of the tensor
+            itself where it lies in no module).
 
     Raises:
         UnknownNameError: A name in ``whole`` that no module has.
@@ -91,12 +89,7 @@ class Channels:
         self.slots = _each_once(self.flow.slots)
         frozen = self.flow.atoms.frozen()
         self.groups, self._group_of, self._channel_of = self._grouped(frozen)
-        self.kept_whole: dict[str, str] = {}
-        for slot in self.slots:
-            if not slot.consumes:
-                reason = next((frozen[root] for root in self.roots[slot.atoms].tolist() if root in frozen), None)
-                if reason is not None:
-                    self.kept_whole.setdefault(slot.tensor.rpartition(".")[0], reason)
+        self.kept_whole = self._reasons(frozen)
 
     def everything(self) -> dict[str, NDArray[np.bool_]]:
         """A ``keep`` that removes nothing."""
@@ -134,6 +127,23 @@ class Channels:
         counts = np.bincount(group[group >= 0], minlength=len(sizes)).astype(np.int64)
         return counts // np.maximum(sizes, 1), int((group < 0).sum())
 
+    def _reasons(self, frozen: Mapping[int, str]) -> dict[str, str]:
+        """`kept_whole`, without axes that are no channels: the tokens of a table of positions, the places of a kernel."""
+        read = {node.name for node in self.net.nodes if node.is_tensor}
+        holders = np.zeros(len(self.roots), np.int64)
+        for slot in self.slots:
+            holders[np.unique(self.roots[slot.atoms])] += 1
+        reasons: dict[str, str] = {}
+        for slot in self.slots:
+            roots = self.roots[slot.atoms]
+            reason = next((frozen[root] for root in roots.tolist() if root in frozen), None)
+            if slot.consumes or reason is None:
+                continue
+            alone = slot.tensor in read and int(holders[roots].max()) == 1
+            if not alone or reason == OUTPUT or reason.endswith(NOT_FOLLOWED):
+                reasons.setdefault(_owner(slot.tensor), reason)
+        return reasons
+
     def _keep_modules(self, names: tuple[str, ...]) -> None:
         made = [slot for slot in self.flow.slots if not slot.consumes]
         modules = {name for name, _ in self.net.named_modules()} - {""}
@@ -157,9 +167,13 @@ class Channels:
         for number, slot in enumerate(self.slots):
             self._sign(signature, slot.atoms, rng)
             first[self.roots[slot.atoms]] = np.minimum(first[self.roots[slot.atoms]], number)
-        for index, node in enumerate(self.net.nodes, 1):
-            if node.op in PRODUCTS:
-                for labels in (labels for value in (*node.inputs, index) for labels in self.flow.of(value)):
+        # A value that holds some of a group's channels and not others makes two groups of it, or it could be left empty.
+        signed: set[tuple[tuple[int, ...], bytes]] = set()
+        for arrays in self.flow.arrays:
+            for labels in itertools.chain(*arrays) if arrays and isinstance(arrays[0], list) else arrays:
+                known = (labels.shape, labels.tobytes())
+                if known not in signed:
+                    signed.add(known)
                     self._sign(signature, labels, rng)
         free = np.flatnonzero(self.roots == np.arange(len(self.roots)))
         free = free[(first[free] < len(self.slots)) & ~np.isin(free, np.fromiter(frozen, np.int64, len(frozen)))]
@@ -180,9 +194,14 @@ class Channels:
                 places[number].append(Place(slot.tensor, slot.axis, slot.consumes, rows, channel))
         groups: dict[str, ChannelGroup] = {}
         for roots, held in zip(members, places, strict=True):
-            name = _free_name(held[0].tensor.rpartition(".")[0] or held[0].tensor, groups)
+            name = _free_name(_owner(held[0].tensor), groups)
             groups[name] = ChannelGroup(name, len(roots), tuple(held))
         return groups, group_of, channel_of
+
+
+def _owner(tensor: str) -> str:
+    """The module that holds a tensor, or the tensor itself where that is the root."""
+    return tensor.rpartition(".")[0] or tensor
 
 
 def _free_name(wanted: str, taken: Mapping[str, ChannelGroup]) -> str:
@@ -193,8 +212,11 @@ def _free_name(wanted: str, taken: Mapping[str, ChannelGroup]) -> str:
 
 
 def _each_once(slots: list[Slot]) -> list[Slot]:
-    """Without repeats: a module that is called twice says the same twice."""
-    return list({(slot.tensor, slot.axis): slot for slot in reversed(slots)}.values())[::-1]
+    """Without repeats: a module that is called twice says the same twice. The first stands, at its place."""
+    first: dict[tuple[str, int], Slot] = {}
+    for slot in slots:
+        first.setdefault((slot.tensor, slot.axis), slot)
+    return list(first.values())
 
 
 def _settle(flow: Flow) -> None:

@@ -13,11 +13,12 @@ from torch import Tensor
 from netpress.graph import Node
 from netpress.graph.count import node_macs
 from netpress.graph.operators import FUNCTIONS
-from netpress.graph.shapes import infer_values
+from netpress.graph.shapes import depends_on_input, infer_values
 from netpress.structure.atoms import Labels
 from netpress.structure.channels import Channels
 from netpress.structure.flow import PROBE_BATCH
 from netpress.structure.labels import compressed, varied
+from netpress.structure.products import letters_of
 
 Term = tuple[str, int, list[Labels]]  # whose it is, what does not change, and the sizes that do
 
@@ -77,6 +78,7 @@ class Costs:
         self._parts: dict[tuple[str, tuple[str, ...]], _Sum] = {}
         self.full: Counted = np.array([group.size for group in channels.groups.values()], np.int64)
         net = channels.net
+        self._depends = depends_on_input(net)
         self._sums = {
             "params": self._sum(self._tensors(dict(net.named_parameters()), bytes_each=False)),
             "bytes": self._sum(
@@ -111,12 +113,14 @@ class Costs:
         return self._parts[metric, within] if within else self._sums[metric]
 
     def _tensors(self, tensors: Mapping[str, Tensor], *, bytes_each: bool) -> list[Term]:
-        by_tensor: dict[str, list[tuple[int, Labels]]] = {}
+        net = self.channels.net
+        held = dict([*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)])
+        by_tensor: dict[int, dict[int, Labels]] = {}  # by identity and axis: a tensor of two names is counted once
         for slot in self.channels.slots:
-            by_tensor.setdefault(slot.tensor, []).append((slot.axis, slot.atoms))
+            by_tensor.setdefault(id(held[slot.tensor]), {})[slot.axis] = slot.atoms
         terms = []
         for name, tensor in tensors.items():
-            axes = dict(by_tensor.get(name, []))
+            axes = by_tensor.get(id(tensor), {})
             fixed = tensor.numel() * (tensor.element_size() if bytes_each else 1)
             for atoms in axes.values():
                 fixed //= len(atoms)
@@ -146,7 +150,14 @@ class Costs:
     def _of_function(self, node: Node, index: int) -> list[Labels]:
         """What the outputs vary with, and what is summed over."""
         a = FUNCTIONS[node.op].signature.bind(node.args)
-        if node.op in ("linear", "matmul", "bmm"):
+        if node.op == "einsum":
+            letters = letters_of(self.channels.flow, node)
+            if letters is None:
+                return []
+            (left, _), made = letters
+            over = [axis for axis, letter in enumerate(left) if letter not in made]
+            summed = [labels for labels in self._of(node.inputs[0]) if varied(labels) & set(over)]
+        elif node.op in ("linear", "matmul", "bmm"):
             summed = [labels for labels in self._of(node.inputs[0]) if labels.shape[-1] > 1]
         elif node.op in ("addmm", "baddbmm"):
             summed = [labels for labels in self._of(node.inputs[1]) if labels.shape[-1] > 1]
@@ -172,6 +183,8 @@ class Costs:
         """A value's labels that can be removed, by what they came to be tied to: each varies along one axis now."""
         roots = self.channels.roots
         found = [compressed(roots[labels]) for labels in self.channels.flow.of(index)]
+        if self._depends[index]:
+            found = [_one_sample(labels) for labels in found]
         return [labels for labels in found if varied(labels) and self.channels.tally(labels)[0].any()]
 
     def _sum(self, terms: Sequence[Term]) -> _Sum:
@@ -184,3 +197,11 @@ class Costs:
             for place, atoms in enumerate(factors):
                 weights[row, place], fixed[row, place] = self.channels.tally(atoms)
         return _Sum(tuple(name for name, _, _ in terms), scale, weights, fixed)
+
+
+def _one_sample(labels: Labels) -> Labels:
+    """Those of one sample, of labels that vary along axis 0: heads that were folded into the batch, before or behind it."""
+    if 0 not in varied(labels):
+        return labels
+    each = len(labels) // PROBE_BATCH
+    return labels[:each] if (labels[:each] == labels[each : 2 * each]).all() else labels[::PROBE_BATCH]

@@ -1,4 +1,4 @@
-"""Where channels flow: labels for every value of a traced network, from the operators that make them."""
+"""What is known while channels are followed: labels of values, axes of tensors, and how rules tie and freeze them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from netpress.graph import GraphNetwork, Node
-from netpress.graph.shapes import infer_values
+from netpress.graph import GraphNetwork
 from netpress.structure.atoms import Atoms, Labels
-from netpress.structure.labels import along, compressed, padded, varied
+from netpress.structure.labels import padded, varied
 
 PROBE_BATCH = 2
 
@@ -45,22 +43,28 @@ class Flow:
         shapes: Shape of every value for a batch of `PROBE_BATCH`; a list of shapes where an operator returns many.
         arrays: Label arrays of every value, likewise.
         slots: Axes of tensors along which channels lie, in order of execution.
+        zeros: Of every value whether its missing places are surely 0 in a masked network (see `zeros`).
         whole: Label arrays with an axis that cannot lose places.
-        notes: Operators that were not understood, by the name of who calls them.
     """
 
     net: GraphNetwork
     shapes: list[Any]
     atoms: Atoms = field(default_factory=Atoms)
     arrays: list[Any] = field(default_factory=list)
+    zeros: list[bool] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=list)
     whole: list[tuple[Labels, int]] = field(default_factory=list)
     _by_tensor: dict[tuple[int, int], Slot] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        self._tensors = {
+            **dict(self.net.named_buffers(remove_duplicate=False)),
+            **dict(self.net.named_parameters(remove_duplicate=False)),
+        }
+
     def add_slot(self, tensor: str, axis: int, atoms: Labels, *, consumes: bool = False) -> None:
         """Says that ``atoms`` lie along ``axis`` of the parameter or buffer ``tensor``; ties them to what was said before."""
-        held = self.net.get_parameter(tensor) if tensor in self._parameters else self.net.get_buffer(tensor)
-        key = (id(held), axis)
+        key = (id(self._tensors[tensor]), axis)
         if key in self._by_tensor:
             self.atoms.unite(self._by_tensor[key].atoms, atoms)
         self._by_tensor.setdefault(key, Slot(tensor, axis, atoms, consumes))
@@ -68,12 +72,16 @@ class Flow:
 
     def held(self, tensor: str, axis: int) -> Labels | None:
         """The atoms along an axis of a tensor, if something was said about it before (a module that is called twice)."""
-        held = self.net.get_parameter(tensor) if tensor in self._parameters else self.net.get_buffer(tensor)
-        slot = self._by_tensor.get((id(held), axis))
+        slot = self._by_tensor.get((id(self._tensors[tensor]), axis))
         return None if slot is None else slot.atoms
 
-    def __post_init__(self) -> None:
-        self._parameters = {name for name, _ in self.net.named_parameters(remove_duplicate=False)}
+    def add_fixed_slot(self, tensor: str, axis: int, reason: str, *, consumes: bool = False) -> None:
+        """Says that an axis of a tensor meets places that cannot be removed, in case that the tensor is used elsewhere, too."""
+        atoms = self.held(tensor, axis)
+        if atoms is None:
+            atoms = self.atoms.fresh(self._tensors[tensor].shape[axis])
+        self.atoms.freeze(atoms, reason)
+        self.add_slot(tensor, axis, atoms, consumes=consumes)
 
     # ------------------------------------------------------------ what rules say
 
@@ -82,11 +90,26 @@ class Flow:
         for labels in arrays:
             self.atoms.freeze(labels, reason)
 
-    def freeze_along(self, arrays: Arrays, axes: Sequence[int] | range, reason: str) -> Arrays:
-        """Freezes the arrays that vary along any of ``axes``; the others."""
-        inside = set(axes)
-        self.freeze([labels for labels in arrays if varied(labels) & inside], reason)
-        return [labels for labels in arrays if not varied(labels) & inside]
+    def freeze_along(self, arrays: Arrays, axes: Sequence[int] | range, reason: str, *, stays: bool = False) -> Arrays:
+        """Makes sure that nothing is removed along ``axes`` alone; the labels that are left.
+
+        An array that varies along other axes, too, is tied along ``axes``, so that a head or a group goes as a whole; one that does
+        not is frozen.
+
+        Args:
+            stays: Whether frozen arrays still label the result, so that what meets them later is frozen for the same reason.
+        """
+        inside, left = set(axes), []
+        for labels in arrays:
+            along = varied(labels) & inside
+            if along and varied(labels) - inside:
+                left.append(self.collapse(labels, [axis for axis in range(labels.ndim) if axis not in inside]))
+                continue
+            if along:
+                self.freeze([labels], reason)
+            if stays or not along:
+                left.append(labels)
+        return left
 
     def collapse(self, labels: Labels, keep: Sequence[int]) -> Labels:
         """Ties all places of ``labels`` that differ only in axes outside ``keep``; the labels that are left."""
@@ -114,12 +137,14 @@ class Flow:
         """Labels of what operands, each with its arrays and its shape, make place by place, as sums and products do.
 
         Arrays that vary along a common axis are tied. Where one operand has labels along an axis and another has that axis without
-        labels, the labels are frozen: the other has nothing that could be removed with them.
+        labels, nothing can be removed along it: `freeze_along` it.
         """
         lifted = [
             ([padded(labels, rank) for labels in arrays], (1,) * (rank - len(shape)) + tuple(shape))
             for arrays, shape in operands
         ]
+        while bare := _bare_axes([arrays for arrays, _ in lifted], [shape for _, shape in lifted]):
+            lifted = [(self.freeze_along(arrays, bare, reason), shape) for arrays, shape in lifted]
         clusters: list[tuple[frozenset[int], list[Labels]]] = []
         for labels in (labels for arrays, _ in lifted for labels in arrays):
             axes, members = varied(labels), [labels]
@@ -136,11 +161,9 @@ class Flow:
             for other in members:
                 if other is not first:
                     self.atoms.unite(first, other)
-            for axis in axes:
-                for arrays, shape in lifted:
-                    if shape[axis] > 1 and not any(labels.shape[axis] > 1 for labels in arrays):
-                        self.freeze(members, reason)
-            out.append(first)
+            # two arrays that vary along different pairs of axes: written out along all of them
+            shape = [max(labels.shape[axis] for labels in members) for axis in range(rank)]
+            out.append(first if varied(first) == axes else np.broadcast_to(first, shape))
         return out
 
     # ------------------------------------------------------------ what rules ask
@@ -154,57 +177,11 @@ class Flow:
         return self.arrays[index]
 
 
-def flow_of(net: GraphNetwork) -> Flow:
-    """Follows the channels of ``net`` from its parameters to its output.
-
-    Raises:
-        GraphError: The parts of the network do not fit together.
-    """
-    from netpress.structure.functions import FUNCTION_RULES, unknown
-    from netpress.structure.modules import MODULE_RULES, passes
-
-    shapes = [_shapes(value) for value in infer_values(net, PROBE_BATCH)]
-    flow = Flow(net, shapes)
-    flow.arrays.append([])  # the input's places are the data's
-    for index, node in enumerate(net.nodes, 1):
-        if node.is_tensor:
-            made: Any = _tensor(flow, node, shapes[index])
-        elif node.is_module:
-            made = MODULE_RULES.get(node.op, passes)(flow, node, index)
-        else:
-            made = FUNCTION_RULES.get(node.op, unknown)(flow, node, index)
-        flow.arrays.append(_checked(made, shapes[index]))
-    flow.freeze(flow.arrays[-1], "the network's output")
-    return flow
-
-
-def _tensor(flow: Flow, node: Node, shape: tuple[int, ...]) -> Arrays:
-    """A parameter or buffer that is read as a value: one array for each axis."""
-    arrays = []
-    for axis, size in enumerate(shape):
-        if size > 1:
-            atoms = flow.held(node.name, axis)
-            if atoms is None:
-                atoms = flow.atoms.fresh(size)
-            flow.add_slot(node.name, axis, atoms)
-            arrays.append(along(atoms, axis, len(shape)))
-    return arrays
-
-
-def _shapes(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, Tensor) else [tuple(part.shape) for part in value]
-
-
-def _checked(made: Any, shape: Any) -> Any:
-    if isinstance(shape, list):
-        return [_checked(part, one) for part, one in zip(made, shape, strict=True)]
-    kept = []
-    for labels in made:
-        labels = compressed(labels)
-        if varied(labels):
-            assert labels.ndim == len(shape), "a rule made labels of another rank"
-            assert all(labels.shape[axis] == shape[axis] for axis in varied(labels)), (
-                "a rule made labels of another size"
-            )
-            kept.append(np.ascontiguousarray(labels))
-    return kept
+def _bare_axes(arrays: Sequence[Arrays], shapes: Sequence[Sequence[int]]) -> list[int]:
+    """The axes along which one operand has labels and another has places without labels."""
+    along = [set[int]().union(*(varied(labels) for labels in own)) for own in arrays]
+    return [
+        axis
+        for axis in sorted(set[int]().union(*along))
+        if any(shape[axis] > 1 and axis not in own for own, shape in zip(along, shapes, strict=True))
+    ]

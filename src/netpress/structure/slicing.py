@@ -16,7 +16,8 @@ from netpress.graph.operators import FUNCTIONS
 from netpress.graph.shapes import infer_values
 from netpress.structure.atoms import Labels
 from netpress.structure.channels import Channels, Keep
-from netpress.structure.functions import items_by_axis, pad_by_axis
+from netpress.structure.modules import loses_whole_groups
+from netpress.structure.moves import items_by_axis, pad_by_axis
 
 Alive = NDArray[np.bool_]
 
@@ -32,25 +33,22 @@ def slice_network(channels: Channels, keep: Keep) -> GraphNetwork:
     """
     alive = channels.alive(keep)
     net, flow = channels.net, channels.flow
-    rows: dict[str, list[tuple[int, Tensor]]] = {}
+    tensors = dict([*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)])
+    left: dict[int, dict[int, Tensor]] = {}  # by identity and axis: a tensor of two names is cut once
     for slot in channels.slots:
         stays = alive[slot.atoms]
         if not stays.all():
-            rows.setdefault(slot.tensor, []).append((slot.axis, torch.from_numpy(np.flatnonzero(stays))))
-    memo: dict[int, Any] = {}  # one for the whole network: what is shared stays shared
-    for name, tensor in [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]:
-        if name in rows and id(tensor) not in memo:
+            left.setdefault(id(tensors[slot.tensor]), {})[slot.axis] = torch.from_numpy(np.flatnonzero(stays))
+    memo: dict[int, Any] = {}  # one for the whole network, so that what is shared stays shared
+    for tensor in tensors.values():
+        if id(tensor) in left and id(tensor) not in memo:
             made = tensor.detach()
-            for axis, places in rows[name]:
+            for axis, places in left[id(tensor)].items():
                 made = made.index_select(axis, places.to(tensor.device))
-            made = made.clone()
             memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
     sliced = copy.deepcopy(net, memo)
-    by_place = {
-        slot.tensor for slot in channels.slots if slot.axis == 1
-    }  # grouped convolutions that lose places of all groups
     for name in {node.name for node in net.nodes if node.is_module}:
-        _fit(sliced.get_submodule(name), net.get_submodule(name), groups_stay=f"{name}.weight" in by_place)
+        _fit(sliced.get_submodule(name), net.get_submodule(name))
     nodes = [
         node if node.is_tensor or node.is_module else _rewritten(node, index, flow, alive)
         for index, node in enumerate(net.nodes, 1)
@@ -72,22 +70,25 @@ def mask_network(channels: Channels, keep: Keep) -> GraphNetwork:
     """
     alive = channels.alive(keep)
     masked = copy.deepcopy(channels.net)
+    parameters = dict(masked.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for slot in channels.slots:
             dead = torch.from_numpy(np.flatnonzero(~alive[slot.atoms]))
-            if len(dead) and slot.tensor in dict(channels.net.named_parameters(remove_duplicate=False)):
-                parameter = masked.get_parameter(slot.tensor)
+            if len(dead) and slot.tensor in parameters:
+                parameter = parameters[slot.tensor]
                 parameter.index_fill_(slot.axis, dead.to(parameter.device), 0.0)
     return masked
 
 
-def _fit(module: Any, before: Any, *, groups_stay: bool) -> None:
+def _fit(module: Any, before: Any) -> None:
     """Sets what a leaf module says about its sizes to what its tensors have."""
     match module:
         case nn.ConvTranspose1d() | nn.ConvTranspose2d():
+            if before.groups > 1:  # whole groups
+                module.groups = before.groups * module.weight.shape[0] // before.weight.shape[0]
             module.in_channels, module.out_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
-            if before.groups > 1 and not groups_stay:
+            if before.groups > 1 and loses_whole_groups(before.groups, before.in_channels):
                 module.groups = before.groups * module.weight.shape[0] // before.weight.shape[0]
             module.out_channels, module.in_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
         case nn.Linear():
@@ -188,7 +189,23 @@ def _places(node: Node, a: dict[str, Any], index: int, flow: Any, alive: Alive) 
     return node.op, {**a, "index": tuple(items)}
 
 
+def _share(argument: str) -> Callable[..., Any]:
+    """A number of groups of channels that lose whole groups: it falls as the channels along axis 1 of the input do."""
+
+    def rewrite(node: Node, a: dict[str, Any], index: int, flow: Any, alive: Alive) -> Any:
+        source = a["input"].index
+        width = flow.shape(source)[1]
+        stays = _kept(flow.of(source), flow.shape(source), 1, alive)
+        if stays.all() or a[argument] == 1 or (argument == "groups" and not loses_whole_groups(a[argument], width)):
+            return None
+        return node.op, {**a, argument: a[argument] * int(stays.sum()) // width}
+
+    return rewrite
+
+
 _REWRITES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _share("groups")),
+    "group_norm": _share("num_groups"),
     "reshape": _sizes("shape"),
     "expand": _sizes("size"),
     "split": _pieces,

@@ -1,5 +1,6 @@
 """The one training loop, what it minimises, and features that are computed once."""
 
+from netpress.training.block_distillation import DistillBlocks, Match
 from netpress.training.features import FeatureStore, FeatureStream, stream_features
 from netpress.training.loop import Hook, Stream, Trainer
 from netpress.training.objectives import (
@@ -19,11 +20,13 @@ from netpress.training.record import TrainingRecord
 __all__ = [
     "CrossEntropy",
     "Distill",
+    "DistillBlocks",
     "DistillStored",
     "Distillation",
     "FeatureStore",
     "FeatureStream",
     "Hook",
+    "Match",
     "MatchOutput",
     "MeanSquaredError",
     "Objective",
