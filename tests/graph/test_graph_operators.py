@@ -114,6 +114,22 @@ def test_leaf_and_traced_through_module_are_one(op: str) -> None:
         assert torch.equal(from_document(*to_document(net))(x), plain(x))
 
 
+class AddedProducts(nn.Module):
+    """torch.addcmul and torch.addcdiv, as functions and methods, with and without a factor."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.abs() + 1
+        sums = torch.addcmul(x, x, y) + x.addcmul(y, x, value=0.25)
+        return sums * torch.addcdiv(x, x, y) + y.addcdiv(x, y, value=-3)
+
+
+def test_added_products_are_said_with_sums_and_products() -> None:
+    x = torch.randn(3, 4)
+    net = trace(AddedProducts().eval(), x)
+    assert {node.op for node in net.nodes} == {"abs", "add", "mul", "div"}
+    torch.testing.assert_close(net(x), AddedProducts()(x), rtol=1e-6, atol=1e-6)
+
+
 class TestSignature:
     signature = Signature.parse('input other:operand=1 dims:dims?=null mode:pad_mode="constant" shape:sizes=[]')
 

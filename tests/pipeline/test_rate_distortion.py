@@ -123,7 +123,7 @@ def test_sensitivities_are_the_fisher_information_of_a_linear_network(job: Job) 
     network = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
     images = torch.randn(4096, 6)
     traced = trace(network, images[:2]).eval()
-    found = sensitivities(traced, images, seed=0)  # g = noise · x: F is the mean of x²
+    found = sensitivities(traced, images, task="regression", seed=0)  # g = noise · x: F is the mean of x²
     torch.testing.assert_close(found["1.weight"], images.square().mean(0).expand(3, 6) / 2, rtol=0.4, atol=0.05)
     torch.testing.assert_close(found["1.bias"], torch.full((3,), 0.5), rtol=0.4, atol=0.05)
     assert all(p.grad is None for p in traced.parameters())
@@ -157,7 +157,7 @@ def test_compensation_brings_the_answers_nearer_for_the_same_bits(job: Job) -> N
     reference = student(job)
     normal_form(reference)
     images = calibration(job, 30)
-    found = sensitivities(reference, images, seed=0)
+    found = sensitivities(reference, images, task="classification", seed=0)
     names = frozenset(name for name, _ in reference.named_parameters())
 
     def outcome(tradeoff: float, compensate: bool) -> tuple[float, float]:
@@ -173,7 +173,7 @@ def test_the_divergence_that_is_reported_is_that_of_the_network(job: Job) -> Non
     reference = student(job)
     normal_form(reference)
     images = calibration(job, 30)
-    found = sensitivities(reference, images, seed=0)
+    found = sensitivities(reference, images, task="classification", seed=0)
     made = Pass(reference, found, 1e-4, frozenset(n for n, _ in reference.named_parameters())).run(images)
     quantized = copy.deepcopy(reference)
     made.put_into(quantized)

@@ -13,8 +13,7 @@ from netpress.graph import count, trace
 from netpress.structure import Channels, Costs, mask_network, slice_network
 
 QUICK = (
-    "digits_cnn", "lenet300_100", "lenet5", "resnet8_tiny", "resnet20", "resnet20b", "wrn16_1", "vgg16_bn",
-    "mobilenet_v2_32_x0_5", "resnet18_32", "deepdta",
+    "digits_cnn", "lenet300_100", "lenet5", "resnet8_tiny", "resnet20", "wrn16_1", "mobilenet_v2_32_x0_5", "deepdta",
 )  # fmt: skip
 
 

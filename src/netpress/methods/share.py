@@ -45,7 +45,7 @@ class Share(ValueMethod):
         unified: One codebook over all layers of a kind, not one a layer; entries of ``by_layer`` have their own.
         gradient: ``sum`` moves a value by the sum of its weights' gradients, the published rule; with SGD that needs ``grad_clip``
             (which recipes have) or a small rate. ``mean`` divides by their number, so that the unshared network's rate fits.
-        tradeoff: For ``rdo``: half the squared change of the outputs (logits) that a bit may cost; None searches for it.
+        tradeoff: For ``rdo``: nats of the softened answers' divergence that a bit may cost; None searches for it.
         max_loss: For ``rdo``: points that may be lost on the held-out part (before retraining); None is .5 where nothing else is
             asked for.
         compensate: For ``rdo``: whether errors of weights are made good by other weights, biases and norms.

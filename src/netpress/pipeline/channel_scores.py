@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.pipeline.job import Job
-from netpress.pipeline.rdo_statistics import calibration, drawn_direction
+from netpress.pipeline.rdo_statistics import TEMPERATURE, calibration, drawn_direction
 from netpress.structure import ChannelGroup, Channels, Place
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -60,9 +60,9 @@ def scale_places(channels: Channels, group: ChannelGroup) -> list[Place]:
 def fisher(
     channels: Channels, job: Job, *, samples: int = 2048, batch_size: int = 16
 ) -> dict[str, NDArray[np.float64]]:
-    """Half the squared change of the outputs without a channel, to second order. (size,) by group
+    """What the network's softened answers would lose without a channel, in nats, to second order. (size,) by group
 
-    The gradient of the outputs in random directions, times the weights that make the channel, summed over them and squared: the
+    The gradient of randomly drawn answers, times the weights that make the channel, summed over them and squared: the
     curvature along the line on which the channel fades (Theis et al., arXiv 1801.05787; Molchanov et al., CVPR
     2019, with labels instead). Labels are not looked at. The network is not changed.
     """
@@ -80,7 +80,7 @@ def fisher(
             for x in batches:
                 with torch.enable_grad():
                     output = net(x)
-                direction = drawn_direction(output.detach(), generator)
+                direction = drawn_direction(output.detach(), job.task, TEMPERATURE, generator)
                 slopes = torch.autograd.grad(output, parameters, direction, allow_unused=True)
                 gradients = dict(zip(map(id, parameters), slopes, strict=True))
 

@@ -32,7 +32,7 @@ from netpress.pipeline.rdo_normalise import normal_form
 from netpress.pipeline.rdo_statistics import calibration, sensitivities
 from netpress.pipeline.straight_through import Grid, StraightThrough
 
-TYPICAL_COST = 0.4  # squared change of the outputs that all bits of a network may cost where nothing is asked for
+TYPICAL_COST = 0.03  # nats that all bits of a network may cost where nothing is asked for
 VECTORS_COST = 0.001  # nats that biases, scales and shifts may cost after a training
 MOST_PASSES = 14
 CLOSE = 0.985  # of the bytes that are allowed: near enough
@@ -48,7 +48,7 @@ class RateDistortion:
     """Options of rate-distortion quantization; ``apply`` does it.
 
     Attributes:
-        tradeoff: Half the squared change of the outputs (of logits, for a classifier) that a bit may cost; None searches for it.
+        tradeoff: Nats of the softened answers' divergence that a bit may cost (see ``rdo_statistics``); None searches for it.
         max_loss: Points of accuracy (percent of the squared error for a regression) that may be lost on the held-out part.
         compensate: Whether errors of weights are made good by other weights, by biases and by batch normalisations.
         samples: Calibration images, without labels.
@@ -208,7 +208,7 @@ class _Search:
     @classmethod
     def of(cls, options: RateDistortion, reference: GraphNetwork, job: Job) -> _Search:
         images = calibration(job, _samples(reference, job, options.samples))
-        found = sensitivities(reference, images, seed=job.seed)
+        found = sensitivities(reference, images, task=job.task, seed=job.seed)
         bound = job.bounds.get("bytes")
         if bound is not None:  # what the file says besides: preprocessing, classes, metadata
             bound -= len(json.dumps(job.preprocess.as_dict())) + 16 * job.outputs + 96

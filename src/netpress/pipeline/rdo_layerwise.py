@@ -38,7 +38,7 @@ class Quantized:
     Attributes:
         levels: (rows, columns) int32.
         bits: Estimated.
-        distortion: Estimated, half the squared change of the outputs.
+        distortion: Estimated, in nats.
     """
 
     levels: Levels
