@@ -406,9 +406,9 @@ class OneHead(nn.Module):
         return self.head(scores @ self.v(x))
 
 
-@_network((5, 6), v=5)
+@_network((5, 6), q=4, v=5)
 class OneHeadScaledByItsWidth(OneHead):
-    """The default scale of scaled_dot_product_attention follows the width, which therefore stays."""
+    """The default scale of scaled_dot_product_attention follows the width: what it was is written down when channels go."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x)))
@@ -555,3 +555,155 @@ class TakenApart(nn.Module):
         x = self.stem(x).mean((2, 3))  # (N, 6)
         twice = x[:, 1:5].flip(1).repeat(1, 2)  # (N, 8)
         return self.head(torch.cat((x, twice[:, :-2]), 1))
+
+
+# ---------------------------------------------------------------- where it would be easy to be wrong
+
+
+@_network((6, 5), embed=7)
+class TokensPooled(nn.Module):
+    """(N, 6, 7) is an image without channels to a pool of two dimensions: its width is pooled, and stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.pool, self.read = nn.Linear(5, 7), nn.AvgPool2d((2, 1)), nn.Linear(7, 8)
+        self.squeeze, self.head = nn.AvgPool2d(2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.squeeze(self.read(torch.relu(self.embed(x)))).mean(1))
+
+
+@_network((5, 6), q=3)
+class HeadsNormed(nn.Module):
+    """Norms within heads leave the heads free to go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.head, self.norm = nn.Linear(6, 12), nn.Linear(6, 24), nn.Linear(12, 2), nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, _ = x.shape
+        q = self.norm(self.q(x).reshape(n, length, 3, 4)).transpose(1, 2)
+        k, v = self.kv(x).reshape(n, length, 2, 3, 4).permute(2, 0, 3, 1, 4)
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        return self.head((scores.softmax(-1) @ v).transpose(1, 2).reshape(n, length, 12))
+
+
+@_network((5, 6))
+class HeadsTurned(HeadsNormed):
+    """Rotary positions: halves of a head are turned against each other, by a table that ties place d of all heads: all is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cos", torch.randn(5, 4))
+        self.register_buffer("sin", torch.randn(5, 4))
+
+    def turn(self, x: Tensor) -> Tensor:
+        return x * self.cos + torch.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape) * self.sin
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, _ = x.shape
+        q = self.q(x).reshape(n, length, 3, 4).transpose(1, 2)
+        k, v = self.kv(x).reshape(n, length, 2, 3, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(self.turn(q), self.turn(k), v)
+        return self.head(mixed.transpose(1, 2).reshape(n, length, 12))
+
+
+@_network((6,), free=5)
+class Summed(nn.Module):
+    """What is summed, normalised or compared over channels stays: a mean over fewer is another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.soft, self.norm, self.free = (nn.Linear(6, 5) for _ in range(4))
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, most = self.mean(x).mean(1, keepdim=True), self.mean(x).max(1)[0][:, None]
+        return self.head(self.free(x) + mean * most * self.soft(x).softmax(1).sum() + F.normalize(self.norm(x)).amax())
+
+
+@_network((6,), free=4)
+class Picked(nn.Module):
+    """Every second channel, and channels by a table of numbers: those layers stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided, self.looked_up, self.rolled, self.free = (nn.Linear(6, n) for n in (8, 6, 4, 4))
+        self.register_buffer("order", torch.tensor([3, 0, 5, 1]))
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked = self.strided(x)[:, ::2], self.looked_up(x)[:, self.order], self.rolled(x).roll(1, 1), self.free(x)
+        return self.head(torch.cat(picked, 1))
+
+
+@_network((), words=6, inner=4)
+class TiedEmbedding(nn.Module):
+    """The table of words reads again what was embedded: its width is tied, its rows, which are looked up, stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.inner, self.back = nn.Embedding(7, 6), nn.Linear(6, 4), nn.Linear(4, 6)
+        self.again, self.head = nn.Linear(6, 7), nn.Linear(7, 2)
+        self.again.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.words(x)
+        return self.head(torch.relu(self.again(x + self.back(torch.relu(self.inner(x))))))
+
+
+@_network((6,), scale=5)
+class Modulated(nn.Module):
+    """Channels are scaled and shifted by what another layer makes of the same input; all of them are tied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.shift, self.value, self.head = *(nn.Linear(6, 5) for _ in range(3)), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.where(x[:, :1] > 0, self.scale(x), 1.0) * self.value(x).exp() + self.shift(x))
+
+
+@_network((3, 6, 6), kernel=5)
+class Standardised(nn.Module):
+    """A kernel is standardised over what it reads, so that this stays; what it makes is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.kernel, self.gain = (
+            nn.Conv2d(3, 4, 1),
+            nn.Parameter(torch.randn(5, 4, 3, 3)),
+            nn.Parameter(torch.ones(5)),
+        )
+        self.head = nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = F.batch_norm(self.kernel.reshape(1, 5, -1), None, None, self.gain, training=True).reshape(5, 4, 3, 3)
+        return self.head(F.relu(F.conv2d(self.stem(x), kernel)))
+
+
+@_network((6,), one=5)
+class Stacked(nn.Module):
+    """Stacked and taken apart again: each place of the stack goes with the same place of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(6, 5), nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = torch.stack((self.one(x), self.two(x)), 1).relu().unbind(1)
+        return self.head(first - second.tanh())
+
+
+@_network((6,), mixed=4)
+class FixedTensors(nn.Module):
+    """Added to something of fixed channels, a layer stays; a table of one number a channel goes along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added, self.mixed, self.head = nn.Linear(6, 6), nn.Linear(6, 4), nn.Linear(10, 2)
+        self.table = nn.Parameter(torch.randn(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat((self.added(x) + x, self.mixed(x) * self.table), 1))

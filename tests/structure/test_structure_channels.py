@@ -85,6 +85,10 @@ class TestKeptWhole:
         assert reasons["embed"] == reasons["back"] == "norm normalises over it"
         assert "hidden" not in reasons
 
+    def test_channels_that_are_all_tied_to_one_another(self) -> None:
+        reasons = Channels(traced("heads_turned")).kept_whole
+        assert reasons["q"] == reasons["kv"] == "all of its channels are tied to one another"
+
     def test_the_output_layer_stays(self) -> None:
         channels = Channels(traced("nothing_to_cut"))
         assert channels.groups == {}

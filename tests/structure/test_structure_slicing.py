@@ -133,6 +133,15 @@ def test_numbers_in_the_program_follow(name: str, op: str, before: object, after
     assert next((old.args[1], new.args[1]) for old, new in pairs if old.op == op) == (before, after)
 
 
+def test_the_scale_of_an_attention_stays() -> None:
+    channels = channels_of("one_head_scaled_by_its_width")
+    made = slice_network(channels, {"q": np.array([True, False, True, False])})
+    scales = [node.args[3:] for node in made.nodes if node.op == "scaled_dot_product_attention"]
+    assert scales == [(None, 0.0, False, 0.5)]  # four channels before
+    untouched = slice_network(channels, {"v": np.array([True, False, True, False, True])})
+    assert untouched.nodes == channels.net.nodes
+
+
 def test_heads_behind_the_batch_follow_it() -> None:
     channels = channels_of("heads_in_the_batch")
     made = slice_network(channels, {"qkv": np.array([True, False, True])})

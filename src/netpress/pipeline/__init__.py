@@ -5,6 +5,7 @@ from netpress.pipeline.compress import Result, compress
 from netpress.pipeline.inputs import Opened, open_network, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, field_docs, find_method, method_name, method_names
+from netpress.pipeline.planning import Plan, plan
 from netpress.pipeline.recipe import Recipe
 from netpress.pipeline.teachers import judge_file, plan_with, train_network
 
@@ -13,6 +14,7 @@ __all__ = [
     "Job",
     "Method",
     "Opened",
+    "Plan",
     "Recipe",
     "Result",
     "compress",
@@ -23,6 +25,7 @@ __all__ = [
     "method_names",
     "open_network",
     "pick_device",
+    "plan",
     "plan_with",
     "train_network",
 ]

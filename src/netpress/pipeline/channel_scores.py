@@ -38,11 +38,12 @@ def scales(channels: Channels) -> dict[str, NDArray[np.float64]]:
     for name, group in channels.groups.items():
         held = scale_places(channels, group)
         if held:
-            total = np.zeros(group.size)
+            total, rows = np.zeros(group.size), np.zeros(group.size)
             for place in held:
                 values = channels.net.get_parameter(place.tensor).detach().double().abs().cpu().numpy()
                 np.add.at(total, place.channel, values[place.rows])
-            found[name] = total / len(held)
+                np.add.at(rows, place.channel, 1)  # a channel has many places behind a flatten
+            found[name] = total / rows
     level = float(np.mean([values.mean() for values in found.values()])) if found else 1.0
     plain = magnitudes(channels, 2)
     return {name: found.get(name, plain[name] * level) for name in channels.groups}

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import hashlib
-import json
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,20 +14,17 @@ import torch
 from torch import nn
 
 from netpress import artifact
-from netpress.artifact.disk import check_destination
-from netpress.data import Data, Preprocess, Split, open_data
-from netpress.data import check as check_data
-from netpress.errors import ConfigError, DataError, WeightsError
+from netpress.data import Data, Preprocess, Split
 from netpress.graph import GraphNetwork, count, trace
-from netpress.measure import Cost, Quality, cost, quality, time_one
+from netpress.measure import Cost, Quality, cost, quality
 from netpress.measure import latency as measure_latency
 from netpress.pipeline.budget import Budget, check
-from netpress.pipeline.inputs import first_answers, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
+from netpress.pipeline.preparing import prepared
 from netpress.pipeline.recipe import Recipe
-from netpress.progress import Progress, SilentProgress
-from netpress.training import CrossEntropy, MatchOutput, MeanSquaredError, Objective, TrainingRecord
+from netpress.progress import Progress
+from netpress.training import TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,67 +142,37 @@ def compress(
             only a measurement can decide (bytes, latency_ms).
     """
     began = time.monotonic()
-    progress = progress or SilentProgress()
-    recipe, budget = Recipe.read(recipe), Budget.parse(budget)
-    data = open_data(data, seed=seed, progress=progress) if isinstance(data, str) else data
-    check_data(data)
-    device = pick_device(device)
-    preprocess = preprocess or data.preprocess
-    check_finite(network)
-    _check_labels(recipe, data)
-    fit, held = data.train.hold_out(recipe.hold_out, seed=0)
-    if len(fit) < 2:
-        raise DataError(
-            f"{data.name!r} has too few training images", got=f"{len(fit)} to train on", allowed="2 or more"
-        )
-    example = preprocess(fit.images[torch.arange(2).numpy()], torch.device("cpu"))
-    first_answers(network, example, name=data.name)
-    if not 0 <= seed < 2**63:
-        raise ConfigError("seed is not a seed", got=seed, allowed="an integer from 0 to 2**63 - 1")
-    torch.manual_seed(seed)
-    teacher = trace(network, example).eval()
-    outputs = _outputs(teacher, data)
-    before = cost(teacher, size_bytes=artifact.size(teacher))
-    original: dict[str, float] = {"params": before.params, "macs": before.macs, "bytes": before.size_bytes or 0}
-    settings = [{**recipe.as_dict(), "name": ""}, str(budget), at, seed]
-    with _scratch(work_dir, settings) as scratch:
-        if out is not None:
-            check_destination(out)
-        wants_latency = any(limit.metric == "latency_ms" for limit in budget.limits)
-        if wants_latency:
-            original["latency_ms"] = time_one(teacher, teacher.input_shape, input_dtype=teacher.input_dtype).median
-        job = Job(
-            teacher=teacher.to(device),
-            fit=fit,
-            held_out=held,
-            preprocess=preprocess,
-            task=data.task,
-            outputs=outputs,
-            bounds=budget.bounds(original),
-            cut=at,
-            device=device,
-            seed=seed,
-            progress=progress,
-            scratch=scratch,
-            training=recipe.training,
-            objective=_objective(recipe, data.task, teacher),
-        )
-        student = _pressed(teacher, recipe, job, example)
+    with prepared(
+        network,
+        recipe,
+        data,
+        budget,
+        at=at,
+        preprocess=preprocess,
+        seed=seed,
+        device=device,
+        progress=progress,
+        work_dir=work_dir,
+        out=out,
+    ) as ready:
+        job, teacher, recipe, data = ready.job, ready.teacher, ready.recipe, ready.data
+        scratch, wants_latency = job.scratch, "latency_ms" in job.bounds
+        student = _pressed(teacher, recipe, job, ready.example)
         student, teacher = student.to("cpu").eval(), teacher.to("cpu")
         result = Result(
             network=student,
             recipe=recipe,
-            budget=budget,
+            budget=ready.budget,
             seed=seed,
             input_shape=teacher.input_shape,
-            preprocess=preprocess,
+            preprocess=job.preprocess,
             task=data.task,
             classes=data.classes,
-            before=before,
+            before=ready.before,
             after=cost(student),
             quality_before=quality_before or _judged(teacher, data.test, "test", job),
             quality_after=_judged(student, data.test, "test", job),
-            held_out=_judged(student, held, "held_out", job),
+            held_out=_judged(student, job.held_out, "held_out", job),
             training=job.records[-1] if job.records else None,
             codec=codec,
             minutes=0.0,
@@ -275,14 +237,6 @@ def _trained(student: GraphNetwork, job: Job, label: str) -> None:
     student.to("cpu")
 
 
-def _objective(recipe: Recipe, task: str, teacher: GraphNetwork) -> Objective:
-    """From the labels, or from the original: softened classes of a classifier, the plain outputs of a regression."""
-    if task == "classification":
-        plain = CrossEntropy(recipe.training.label_smoothing)
-        return plain if recipe.distill is None else recipe.distill.objective(teacher)
-    return MeanSquaredError() if recipe.distill is None else MatchOutput(teacher)
-
-
 def _judged(network: GraphNetwork, split: Split, name: str, job: Job) -> Quality | None:
     if split.labels is None:
         return None
@@ -309,61 +263,3 @@ def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bo
     if before.size_bytes is not None and after.size_bytes is not None and after.size_bytes >= before.size_bytes:
         warnings.append("the file did not get smaller")
     return dataclasses.replace(result, before=before, after=after, warnings=tuple(warnings))
-
-
-def _check_labels(recipe: Recipe, data: Data) -> None:
-    """Raises DataError where the training of the whole network needs labels that are not there."""
-    alpha = 0.0 if recipe.distill is None else 1.0 if data.task == "regression" else recipe.distill.alpha
-    if data.train.labels is None and recipe.training.epochs > 0 and alpha < 1:
-        raise DataError(
-            f"{data.name!r} has no labels, and this recipe learns from them",
-            got="distill: none" if recipe.distill is None else f"distill.alpha={alpha:g}",
-            allowed="distill.alpha=1",
-            remedy="set distill.alpha=1: then the network learns from the original's answers alone",
-        )
-
-
-def _outputs(teacher: GraphNetwork, data: Data) -> int:
-    """Width of the output, checked against the data's classes."""
-    width = teacher.output_shape[-1] if teacher.output_shape else 0
-    if len(teacher.output_shape) != 1:
-        raise ConfigError(
-            "the network's output has the wrong shape", got=("N", *teacher.output_shape), allowed="(N, outputs)"
-        )
-    if data.task == "classification" and len(data.classes) > width:
-        raise DataError(
-            f"the data {data.name!r} has more classes than the network has outputs",
-            got=f"{len(data.classes)} classes, {width} outputs",
-            remedy="use the data the network was trained for, or train it for these",
-        )
-    return width
-
-
-def check_finite(network: nn.Module) -> None:
-    """Raises WeightsError when a parameter or buffer holds NaN or infinity."""
-    bad = [name for name, t in network.state_dict().items() if t.is_floating_point() and not torch.isfinite(t).all()]
-    if bad:
-        shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-        raise WeightsError(
-            "the network's weights are not finite", got=shown, remedy="train again or load other weights"
-        )
-
-
-@contextlib.contextmanager
-def _scratch(work_dir: str | Path | None, settings: object) -> Iterator[Path]:
-    """A folder for checkpoints, gone after success only: a temporary one, or one for these settings inside the user's."""
-    if work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="netpress-") as temporary:
-            yield Path(temporary)
-        return
-    # One a set of settings: a run that is started again with others must neither take up nor destroy what this one did.
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    folder = Path(work_dir) / f"run-{digest[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-        shutil.rmtree(folder)
-    finally:
-        for place in (*folder.glob("method-*"), folder, Path(work_dir)):
-            with contextlib.suppress(OSError):  # there is something in it: checkpoints, or what is not ours
-                place.rmdir()

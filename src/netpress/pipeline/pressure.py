@@ -80,3 +80,26 @@ class Pressure:
             return size
         parts = [network.get_parameter(n).detach().abs().cpu()[rows] / first for n, rows, first in held]
         return max(1, round(size * float(torch.cat(parts).clamp(max=1).mean())))
+
+
+@dataclass(frozen=True)
+class LassoOnScales:
+    """Constraint: the gradient of ``penalty`` times the L1 norm of the named parameters is added to theirs.
+
+    Attributes:
+        names: Dotted names.
+        penalty: Weight in the loss.
+    """
+
+    names: tuple[str, ...]
+    penalty: float
+
+    def after_backward(self, network: nn.Module, step: int, /) -> None:
+        """Adds the penalty's gradient."""
+        for name in self.names:
+            scale = network.get_parameter(name)
+            if scale.grad is not None:
+                scale.grad.add_(scale.detach().sign(), alpha=self.penalty)
+
+    def after_step(self, network: nn.Module, step: int, /) -> None:
+        """Nothing."""

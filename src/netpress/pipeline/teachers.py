@@ -15,9 +15,9 @@ from netpress.artifact import Artifact
 from netpress.data import Data, ImageStream, Preprocess, check
 from netpress.errors import ConfigError, DataError
 from netpress.measure import Quality, quality
-from netpress.pipeline.compress import check_finite
 from netpress.pipeline.fields import parse_assignment
 from netpress.pipeline.inputs import Opened, first_answers, pick_device, shape_of
+from netpress.pipeline.preparing import check_finite
 from netpress.progress import Progress
 from netpress.training import CrossEntropy, MeanSquaredError, Objective, Trainer, TrainingPlan
 from netpress.zoo import save_weights

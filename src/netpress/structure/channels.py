@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork
+from netpress.graph.operators import BUFFER
 from netpress.structure.atoms import Labels
 from netpress.structure.flow import Flow, Slot
 from netpress.structure.follow import OUTPUT, flow_of
@@ -18,6 +19,7 @@ from netpress.structure.labels import varied
 from netpress.structure.rules import NOT_FOLLOWED
 
 Keep = Mapping[str, NDArray[np.bool_]]
+ALL_TIED = "all of its channels are tied to one another"
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,18 @@ class Channels:
     def _reasons(self, frozen: Mapping[int, str]) -> dict[str, str]:
         """`kept_whole`, without axes that are no channels: the tokens of a table of positions, the places of a kernel."""
         read = {node.name for node in self.net.nodes if node.is_tensor}
+        # tables that nothing trains make no channels
+        buffers = {node.name for node in self.net.nodes if node.op == BUFFER}
         holders = np.zeros(len(self.roots), np.int64)
         for slot in self.slots:
             holders[np.unique(self.roots[slot.atoms])] += 1
         reasons: dict[str, str] = {}
         for slot in self.slots:
             roots = self.roots[slot.atoms]
-            reason = next((frozen[root] for root in roots.tolist() if root in frozen), None)
-            if slot.consumes or reason is None:
+            stays = roots[self._group_of[roots] < 0] if len(roots) > 1 else roots[:0]
+            if slot.consumes or slot.tensor in buffers or not len(stays):
                 continue
+            reason = next((frozen[root] for root in stays.tolist() if root in frozen), ALL_TIED)
             alone = slot.tensor in read and int(holders[roots].max()) == 1
             if not alone or reason == OUTPUT or reason.endswith(NOT_FOLLOWED):
                 reasons.setdefault(_owner(slot.tensor), reason)

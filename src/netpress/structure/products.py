@@ -131,19 +131,15 @@ def _add_product(flow: Flow, node: Node, index: int) -> Arrays:
 def _attention(flow: Flow, node: Node, index: int) -> Arrays:
     """(..., L, E), (..., S, E), (..., S, V) -> (..., L, V): heads, not parts of them, can be removed where there are heads.
 
-    Without heads the width E can lose channels only if the scale is said, since the default follows E.
+    The default scale follows E: where places of E go, `slicing` writes down the one that it was.
     """
     a = arguments(node)
     q, k, v = (a[name].index for name in ("query", "key", "value"))
     name = where(node)
-    queries, keys = flow.of(q), [np.swapaxes(labels, -1, -2) for labels in flow.of(k)]
-    if a["scale"] is None:
-        reason = f"{name} scales by its width"
-        queries = flow.freeze_along(queries, (len(flow.shape(q)) - 1,), reason, stays=True)
-        keys = flow.freeze_along(keys, (len(flow.shape(k)) - 2,), reason, stays=True)
+    keys = [np.swapaxes(labels, -1, -2) for labels in flow.of(k)]
     k_shape = (*flow.shape(k)[:-2], flow.shape(k)[-1], flow.shape(k)[-2])
     shape = (*flow.shape(index)[:-1], flow.shape(k)[-2])  # of the scores
-    scores = _product(flow, queries, flow.shape(q), keys, k_shape, name, zero=_either(flow, q, k))
+    scores = _product(flow, flow.of(q), flow.shape(q), keys, k_shape, name, zero=_either(flow, q, k))
     if a["attn_mask"] is not None:
         mask = a["attn_mask"].index
         scores = flow.fold([(scores, shape), (flow.of(mask), flow.shape(mask))], len(shape), f"{name} is masked")

@@ -63,7 +63,7 @@ def mask_network(channels: Channels, keep: Keep) -> GraphNetwork:
     """The network of the same shapes with zeros for the channels that ``keep`` does not keep.
 
     The zeros stand in the parameters that make the channels and in those that read them. `slice_network` gives the same outputs, up
-    to rounding.
+    to rounding; where the network divides by a channel that is missing, or takes its logarithm, the masked one alone may give NaN.
 
     Raises:
         UnknownNameError, ConfigError: As `Channels.alive`.
@@ -203,7 +203,17 @@ def _share(argument: str) -> Callable[..., Any]:
     return rewrite
 
 
+def _scale(node: Node, a: dict[str, Any], index: int, flow: Any, alive: Alive) -> Any:
+    source = a["query"].index
+    shape = flow.shape(source)
+    stays = _kept(flow.of(source), shape, len(shape) - 1, alive)
+    if stays.all() or a["scale"] is not None:
+        return None
+    return node.op, {**a, "scale": shape[-1] ** -0.5}
+
+
 _REWRITES: dict[str, Callable[..., Any]] = {
+    "scaled_dot_product_attention": _scale,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _share("groups")),
     "group_norm": _share("num_groups"),
     "reshape": _sizes("shape"),

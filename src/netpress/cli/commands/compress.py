@@ -17,7 +17,10 @@ def run(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", help="A method's name (see `netpress methods`) or a recipe in YAML.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the .netpress file goes.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where the .netpress file goes; needed unless nothing is written."),
+    ] = None,
     weights: options.WEIGHTS = None,
     at: Annotated[str | None, typer.Option(help="Cut before this module (see the cuts in `netpress profile`).")] = None,
     settings: options.SET = None,
@@ -40,6 +43,13 @@ def run(
     print_recipe: Annotated[
         bool, typer.Option("--print-recipe", help="Print the whole recipe (YAML; with --json JSON) and stop.")
     ] = False,
+    plan_only: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Show in seconds the widths, counts and latency that the budget will lead to; nothing is trained.",
+        ),
+    ] = False,
     device: options.DEVICE = "auto",
     seed: options.SEED = 0,
     quiet: options.QUIET = False,
@@ -54,7 +64,7 @@ def run(
     from netpress import codecs
     from netpress.data import open_data
     from netpress.errors import ConfigError
-    from netpress.pipeline import Budget, Recipe, compress, open_network
+    from netpress.pipeline import Budget, Recipe, compress, open_network, plan
 
     chosen = Recipe.read(recipe).with_settings(settings or [])
     if print_recipe and as_json:
@@ -67,7 +77,11 @@ def run(
     limits = Budget.parse(budget)
     if codec not in (codecs.AUTO, codecs.FAST):
         codecs.codec_by_name(codec)  # a wrong name is told before the work
-    if out.is_dir():
+    if out is None and not plan_only:
+        raise ConfigError(
+            "there is no place for the file", allowed="-o FILE", remedy="-o small.netpress, or --plan to see first"
+        )
+    if out is not None and out.is_dir():
         raise ConfigError(
             "--out is a folder", got=str(out), allowed="the file to write", remedy=f"-o {out / 'small.netpress'}"
         )
@@ -75,6 +89,22 @@ def run(
     opened = open_network(net, weights=weights, data=source, seed=seed)
     if weights is None and not net.endswith(".netpress"):
         ERR.print("[yellow]note[/]  no --weights: the network starts from its own initial values", highlight=False)
+    if plan_only or out is None:
+        planned = plan(
+            opened.network,
+            chosen,
+            source,
+            limits,
+            preprocess=opened.preprocess,
+            seed=seed,
+            device=device,
+            progress=progress,
+        ).as_dict()
+        if as_json:
+            print_json(planned)
+        else:
+            _show_plan(planned)
+        return
     result = compress(
         opened.network,
         chosen,
@@ -99,18 +129,7 @@ def run(
 def _show(document: dict[str, Any], out: Path) -> None:
     before, after = document["before"], document["after"]
     costs = before["cost"], after["cost"]
-    rows: list[tuple[object, ...]] = [
-        (name, form(costs[0][key]), form(costs[1][key]), share(costs[1][key], costs[0][key]))
-        for name, key, form in (
-            ("parameters", "params", amount),
-            ("MACs", "macs", amount),
-            ("file", "size_bytes", size),
-        )
-    ]
-    timed = [c["latency_ms"] for c in costs]
-    if timed[0] and timed[1]:
-        medians = [t["median"] for t in timed]
-        rows.append(("latency, median", f"{medians[0]:.3g} ms", f"{medians[1]:.3g} ms", share(medians[1], medians[0])))
+    rows = _cost_rows(*costs)
     rows.append(("test", judged(before["quality"]), judged(after["quality"]), ""))
     rows.append(("held out", "", judged(document["held_out"]), ""))
     table(
@@ -122,3 +141,35 @@ def _show(document: dict[str, Any], out: Path) -> None:
     for warning in document["warnings"]:
         OUT.print(f"[yellow]note[/]  {warning}")
     OUT.print(f"written: {out} ({document['minutes']:.1f} min)", markup=False, soft_wrap=True)
+
+
+def _cost_rows(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = [
+        (name, form(before[key]), form(after[key]), share(after[key], before[key]))
+        for name, key, form in (
+            ("parameters", "params", amount),
+            ("MACs", "macs", amount),
+            ("file", "size_bytes", size),
+        )
+    ]
+    if before["latency_ms"] and after["latency_ms"]:
+        medians = [cost["latency_ms"]["median"] for cost in (before, after)]
+        rows.append(("latency, median", f"{medians[0]:.3g} ms", f"{medians[1]:.3g} ms", share(medians[1], medians[0])))
+    return rows
+
+
+def _show_plan(document: dict[str, Any]) -> None:
+    widths = [
+        (row["group"], len(row["modules"]), row["channels"], row["kept"], share(row["kept"], row["channels"]))
+        for row in document["widths"]
+    ]
+    table("channels", ("made by", "modules", "before", "after", "share"), widths, right=(1, 2, 3, 4))
+    rows = _cost_rows(document["before"]["cost"], document["after"]["cost"])
+    table(
+        f"plan of {document['recipe']['name']}, nothing trained",
+        ("", "before", "after", "share"),
+        rows,
+        right=(1, 2, 3),
+    )
+    for warning in document["warnings"]:
+        OUT.print(f"[yellow]note[/]  {warning}")
