@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from netpress import zoo
 from netpress.data import Data, Preprocess, Split
-from netpress.pipeline import Recipe
+from netpress.pipeline import Recipe, find_method
+from netpress.pipeline.narrowing import ChannelMethod
 
 
 def plain_network() -> nn.Module:
@@ -92,6 +93,11 @@ def quick_recipe(name: str, settings: dict[str, Any] | None = None, *, epochs: i
     recipe = Recipe.read({"methods": [name], "training": {"epochs": epochs, "batch_size": 16, "augment": "none"}})
     own = [f.name for f in dataclasses.fields(recipe.methods[0]) if f.name.endswith("epochs")]
     return recipe.with_settings(dict.fromkeys(own, 1) | (settings or {}))
+
+
+def budget_for(name: str) -> str | None:
+    """What a method is given that does not know by itself how small to make a network."""
+    return "macs=60%" if issubclass(find_method(name), ChannelMethod) else None
 
 
 def state_bytes(network: nn.Module) -> dict[str, bytes]:

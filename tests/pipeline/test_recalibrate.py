@@ -29,7 +29,11 @@ class Unreadable:
 
 def one_norm() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3, momentum=0.3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(108, 2)
+        nn.Conv2d(1, 3, 3, bias=False),
+        nn.BatchNorm2d(3, momentum=0.3),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(108, 2),
     )
 
 
@@ -89,7 +93,9 @@ def test_a_norm_that_is_called_twice_pools_both_calls() -> None:
     network = traced(Twice(), (1, 8, 8))
     recalibrate(network, job_for(network), samples=64, batch_size=16)
     x = torch.from_numpy(images()).float() / 255
-    assert torch.allclose(network.get_submodule("norm").running_mean, torch.cat((x, 3 * x)).mean().reshape(1), atol=1e-5)
+    assert torch.allclose(
+        network.get_submodule("norm").running_mean, torch.cat((x, 3 * x)).mean().reshape(1), atol=1e-5
+    )
 
 
 def test_the_same_seed_gives_the_same_statistics_and_another_other_images() -> None:

@@ -69,7 +69,9 @@ def test_the_original_is_not_changed_by_one_bit(name: str) -> None:
     assert reconstruct(made, job_for(made.channels.net), samples=32) > 0
     for (key, value), now in zip(before.state_dict().items(), made.channels.net.state_dict().values(), strict=True):
         assert torch.equal(value, now), key
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in (*made.channels.net.modules(), *made.network.modules()))
+    assert not any(
+        m._forward_pre_hooks or m._forward_hooks for m in (*made.channels.net.modules(), *made.network.modules())
+    )
 
 
 def sums_to_last(first: nn.Module) -> None:
@@ -233,7 +235,9 @@ def test_norms_without_scales_or_without_statistics(settings: dict[str, bool]) -
 
 
 def test_statistics_come_from_the_same_images() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+    )
     made = narrowed(traced(network, (1, 8, 8)), without(g0=[2]))
     reconstruct(made, job_for(made.channels.net), samples=64)
     norm = made.network.get_submodule("1")
@@ -243,7 +247,9 @@ def test_statistics_come_from_the_same_images() -> None:
     assert torch.allclose(norm.running_var, given.var((0, 2, 3), correction=1), rtol=1e-5)
 
 
-def test_a_layer_with_too_many_inputs_keeps_its_weights_and_has_its_mean_put_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_with_too_many_inputs_keeps_its_weights_and_has_its_mean_put_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = narrowed(traced("chain"), half(4))
     weight = made.network.get_submodule("8").weight.detach().clone()
     monkeypatch.setattr(module, "MOST_COLUMNS", weight.shape[1])

@@ -153,7 +153,9 @@ def test_what_cannot_be_reached_is_refused_with_the_true_minimum(metric: str, le
 def test_what_cannot_be_reached_in_a_part_is_refused_with_its_name() -> None:
     costs = costs_of("mixed")
     least = costs.at("macs", np.ones_like(costs.full), ("block",))
-    with pytest.raises(BudgetError, match=rf"the smallest reachable macs of block is {least:,}, .*macs of block <= 10;"):
+    with pytest.raises(
+        BudgetError, match=rf"the smallest reachable macs of block is {least:,}, .*macs of block <= 10;"
+    ):
         Widths(costs).fit(random_scores(costs), [Bound(metric="macs", most=10, within=("block",))])
     with pytest.raises(BudgetError, match="with the fewest channels that groups may have"):
         Widths(costs, least=7).fit(random_scores(costs), [Bound(metric="macs", most=10)])

@@ -123,7 +123,7 @@ def _training_rows(device: torch.device, progress: Progress) -> list[Row]:
     )
     distil, plain, trainer = Distillation().objective(teacher), CrossEntropy(), Trainer(device=device)
     steps = len(stream)
-    loop = _Loop(x, y, steps)
+    loop = OneBatch(x, y, steps)
     fast_teacher = copy.deepcopy(teacher).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     bare_student, bare_teacher = _bare(student, x, y, steps), _bare(fast_teacher, x, y, steps, train=False)
     works: dict[str, Callable[[], object]] = {
@@ -158,7 +158,7 @@ def _training_rows(device: torch.device, progress: Progress) -> list[Row]:
     ]
 
 
-class _Loop:
+class OneBatch:
     """One batch on the device, again and again: training without any data work."""
 
     def __init__(self, x: Tensor, y: Tensor | None, steps: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -34,6 +35,7 @@ from netpress.structure import Channels, Costs, Keep, slice_network
 
 MOST_TRIALS = 8  # of widths whose bytes or latency only a file or a clock can tell
 COUNTED = ("params", "macs")
+CLASS_BYTES, METADATA_BYTES = 24, 256  # room in the file for the name of a class, and for recipe, seed and budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,17 +171,36 @@ class _Fit:
         """The bytes that tensors may take so that the file keeps its bound; what the file says besides is found by writing it."""
         most = self.job.bounds["bytes"]
         costs = self.widths.costs
-        tensors = most - (artifact.size(self.network) - costs.at("bytes", costs.full))
+        full = {name: np.ones(int(size), bool) for name, size in zip(costs.names, costs.full, strict=True)}
+        tensors = most - (self._file_bytes(full) - costs.at("bytes", costs.full))
+        smallest = costs.at("bytes", self.widths.smallest)
         for _ in range(MOST_TRIALS):
-            bound = Bound(metric="bytes", most=tensors)
+            bound = Bound(metric="bytes", most=max(tensors, smallest))
             keep = self.widths.fit(self.scores, [*bounds, bound], per_cost=self.per_cost)
-            over = artifact.size(slice_network(self.channels, keep)) - most
-            if over <= 0:
+            size = self._file_bytes(keep)
+            if size <= most:
                 return bound
-            tensors -= over
+            if costs.at("bytes", self._counts(keep)) == smallest:
+                break
+            tensors = bound.most - (size - most)
         raise BudgetError(
-            "the file does not become as small as it should", got=f"{over:,.0f} bytes over", allowed=f"{most:,.0f}"
+            "the budget cannot be met by taking channels away",
+            got=f"the file has up to {size:,} bytes with the fewest channels",
+            allowed=f"bytes <= {most:,.0f}",
+            remedy="allow more, let more layers shrink (whole, least, multiple), or add a method that chooses values (share)",
         )
+
+    def _file_bytes(self, keep: Keep) -> int:
+        """Bytes of the file with these channels, at most: with weights of noise, which no codec makes smaller, and with room for
+        the words that stand beside the network."""
+        sliced = slice_network(self.channels, keep)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for tensor in (*sliced.parameters(), *sliced.buffers()):
+                if tensor.is_floating_point():
+                    tensor.copy_(torch.randn(tensor.shape, generator=generator))
+        words = len(str(self.job.preprocess.as_dict())) + CLASS_BYTES * self.job.outputs + METADATA_BYTES
+        return artifact.size(sliced) + words
 
     def _fast_enough(self, bounds: Sequence[Bound], keep: dict[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
         """The most MACs found, by bisection, whose measured latency keeps the bound."""
