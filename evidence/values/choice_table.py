@@ -17,7 +17,7 @@ from netpress import zoo
 from netpress.pipeline.values import layers_of
 
 FOLDER = Path(__file__).parent / "choice"
-NETS = {"LeNet-5": "lenet5", "DeepDTA": "deepdta", "VGG-16-BN": "vgg16_bn"}
+NETS = {"LeNet-5": "lenet5", "DeepDTA": "deepdta"}
 KINDS = {"fc": "fully-connected", "conv": "convolutional"}
 TECHNIQUES = ("Pr", "CWS", "PWS", "UQ", "ECSQ", "Pr-CWS", "Pr-PWS", "Pr-UQ", "Pr-ECSQ", "RDO")
 #: Limit: points of accuracy, and the share of the squared error, that may be lost.
