@@ -72,8 +72,8 @@ def main() -> None:
                 with LEDGER.open("a", encoding="utf-8") as ledger:
                     ledger.write(json.dumps(row) + "\n")
                 print(row["architecture"], row["verdict"], row.get("difference", row.get("error")), flush=True)
-        rows = read_ledger()
-    TABLE.write_text(table(rows), encoding="utf-8")
+                TABLE.write_text(table(read_ledger()), encoding="utf-8")
+    TABLE.write_text(table(read_ledger()), encoding="utf-8")
 
 
 def read_ledger() -> dict[str, dict[str, Any]]:
@@ -97,6 +97,8 @@ def judged(name: str) -> dict[str, Any]:
         row |= cut(network, images(2, shape))
     except NetpressError as error:
         row |= {"verdict": "unsupported", "error": f"{type(error).__name__}: {error.what}; got: {error.got}"}
+    except Exception as error:  # not refused on purpose: a fault, which belongs in the table
+        row |= {"verdict": "fail", "error": f"{type(error).__name__}: {error}"}
     return row | {"cpu_seconds": round(time.process_time() - begun, 1), "torch": torch.__version__}
 
 
@@ -180,8 +182,13 @@ def counted_reasons(channels: Channels) -> dict[str, int]:
     """How many modules are whole for each reason; of the reasons' own names the operator is left."""
     reasons: dict[str, int] = {}
     for reason in channels.kept_whole.values():
-        words = [word for word in reason.split() if word in _WORDS or not _is_name(word, channels)]
-        text = " ".join(words).removesuffix(" in").replace(" in ", " ")
+        words: list[str] = []
+        for word in reason.split():
+            if word in _WORDS or not _is_name(word, channels):
+                words.append(word)
+            elif words[-1:] == ["in"]:
+                words.pop()
+        text = " ".join(words)
         reasons[text] = reasons.get(text, 0) + 1
     return dict(sorted(reasons.items(), key=lambda item: -item[1]))
 

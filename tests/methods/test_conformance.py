@@ -22,12 +22,12 @@ import pytest
 import torch
 from torch import nn
 from toy_networks import (
-    budget_for,
     digits_network,
     odd_network,
     plain_network,
     quick_recipe,
     residual_network,
+    squeezed,
     state_bytes,
     toy_data,
 )
@@ -89,9 +89,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> typing.Callable[[str, str]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(cls, "apply", watched)
                 file = folder / f"{name}-{kind}.netpress"
-                result = compress(
-                    network, quick_recipe(name), toy_data(), budget_for(name), at=at, latency=False, out=file
-                )
+                result = squeezed(name, network, at=at, out=file)
             done[name, kind] = Run(result, file, network, flags, state, seen["teacher"], seen["state"])
         return done[name, kind]
 
@@ -125,7 +123,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str, runs, tmp_path: Path) -> 
     torch.rand(17)  # whatever was drawn before must not matter
     again = tmp_path / "again.netpress"
     network = with_mixed_flags(plain_network())
-    compress(network, quick_recipe(name), toy_data(), budget_for(name), at="4", latency=False, out=again)
+    squeezed(name, network, at="4", out=again)
     assert again.read_bytes() == run.file.read_bytes()
 
 
@@ -206,11 +204,8 @@ def test_a_budget_holds_or_the_error_says_how_near_it_came(name: str, budget: st
 
 @every_method
 def test_it_works_without_labels_where_the_original_alone_teaches(name: str, tmp_path: Path) -> None:
-    recipe = quick_recipe(name, {"distill.alpha": 1.0})
     file = tmp_path / "r.netpress"
-    result = compress(
-        plain_network(), recipe, toy_data(labels=False), budget_for(name), at="4", latency=False, out=file
-    )
+    result = squeezed(name, plain_network(), toy_data(labels=False), {"distill.alpha": 1.0}, at="4", out=file)
     assert result.quality_before is result.quality_after is result.held_out is None
     assert result.training is not None
     assert result.training.epochs == 1
@@ -227,7 +222,7 @@ def test_without_labels_the_default_distillation_is_refused_before_any_work(name
 @every_method
 def test_odd_sizes_and_one_channel(name: str) -> None:
     data = toy_data(30, (5, 7), 3)
-    result = compress(odd_network(), quick_recipe(name), data, budget_for(name), at="3", latency=False)
+    result = squeezed(name, odd_network(), data, at="3")
     with torch.no_grad():
         assert result.network(torch.rand(3, 1, 5, 7)).shape == (3, 3)
     assert result.input_shape == (1, 5, 7)
@@ -236,7 +231,7 @@ def test_odd_sizes_and_one_channel(name: str) -> None:
 @every_method
 def test_three_images_are_enough(name: str) -> None:
     data = toy_data(3, classes=2, test=1)
-    result = compress(plain_network(), quick_recipe(name), data, budget_for(name), at="4", latency=False)
+    result = squeezed(name, plain_network(), data, at="4")
     assert result.held_out is not None
     assert (result.held_out.count, result.quality_after.count) == (1, 1)
     assert all(bool(t.isfinite().all()) for t in result.network.state_dict().values())
@@ -266,19 +261,7 @@ def test_empty_data_is_a_clear_error(name: str, data: Data, text: str) -> None:
 @every_method
 def test_on_a_cuda_device_the_same_seed_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     files = [tmp_path / "a.netpress", tmp_path / "b.netpress"]
-    results = [
-        compress(
-            plain_network(),
-            quick_recipe(name),
-            toy_data(),
-            budget_for(name),
-            at="4",
-            latency=False,
-            device="cuda",
-            out=file,
-        )
-        for file in files
-    ]
+    results = [squeezed(name, plain_network(), at="4", device="cuda", out=file) for file in files]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert {t.device.type for t in results[0].network.state_dict().values()} == {"cpu"}
     x = torch.rand(4, 1, 8, 8)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from netpress import zoo
 from netpress.data import Data, Preprocess, Split
-from netpress.pipeline import Recipe, find_method
+from netpress.pipeline import Recipe, Result, compress, find_method
 from netpress.pipeline.narrowing import ChannelMethod
 
 
@@ -98,6 +98,14 @@ def quick_recipe(name: str, settings: dict[str, Any] | None = None, *, epochs: i
 def budget_for(name: str) -> str | None:
     """What a method is given that does not know by itself how small to make a network."""
     return "macs=60%" if issubclass(find_method(name), ChannelMethod) else None
+
+
+def squeezed(
+    name: str, network: nn.Module, data: Data | None = None, settings: dict[str, Any] | None = None, **more: Any
+) -> Result:
+    """By one epoch of a method, under the budget that it needs."""
+    recipe = quick_recipe(name, settings)
+    return compress(network, recipe, toy_data() if data is None else data, budget_for(name), latency=False, **more)
 
 
 def state_bytes(network: nn.Module) -> dict[str, bytes]:

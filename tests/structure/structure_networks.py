@@ -479,6 +479,34 @@ class FunctionalInGroups(nn.Module):
         return self.head(F.relu(F.conv2d(self.other(x), self.many, groups=4)))
 
 
+@_network((3, 6, 6), stem=3)
+class NoTwoAlike(nn.Module):
+    """Of channels 0, 1 and 2 each is read by other layers than the others; 3 to 5 are read by the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.rest = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 2, 1)
+        self.one, self.two = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.one(x[:, :2]) + self.two(x[:, 1:3]) + self.rest(x[:, 3:])
+
+
+@_network((3, 6, 6), stem=3, split=3)
+class SinglePlaces(nn.Module):
+    """A channel that something takes alone stays: it would be left with nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.split, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(7, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = self.stem(x)
+        alone, others = self.split(x).split((1, 3), 1)
+        return self.head(torch.cat((stem * stem[:, :1].sigmoid(), alone * others), 1))
+
+
 @_network((5, 6), first=4, last=3)
 class NotFollowed(nn.Module):
     """An einsum of three operands stands for all that no rule knows: what it reads stays."""

@@ -89,6 +89,17 @@ class TestKeptWhole:
         reasons = Channels(traced("heads_turned")).kept_whole
         assert reasons["q"] == reasons["kv"] == "all of its channels are tied to one another"
 
+    def test_a_single_place(self) -> None:
+        reasons = Channels(traced("single_places")).kept_whole
+        assert reasons == {
+            "stem": "getitem takes a single place of it", "split": "split takes a single place of it",
+            "head": "the network's output",
+        }  # fmt: skip
+
+    def test_channels_of_which_each_is_a_group(self) -> None:
+        reasons = Channels(traced("no_two_alike")).kept_whole
+        assert reasons["stem"] == "no two of its channels lie in the same places, so that each is the last of its group"
+
     def test_the_output_layer_stays(self) -> None:
         channels = Channels(traced("nothing_to_cut"))
         assert channels.groups == {}

@@ -18,6 +18,7 @@ from netpress.compare.rows import export, read_jsonl, to_jsonl, without_paths, w
 from netpress.compare.runner import RunJob, Runner, RunTeacher
 from netpress.compare.spec import Spec, Stage
 from netpress.errors import ConfigError
+from netpress.measure import source_digest
 from netpress.progress import Progress, SilentProgress
 
 
@@ -122,6 +123,7 @@ def default_environment() -> dict[str, Any]:
     """What a row says of the machine: no names, no paths."""
     return {
         **versions(),
+        "source": source_digest(),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),

@@ -2,7 +2,7 @@
 
 from netpress.measure.concordance import concordance_index
 from netpress.measure.cost import Cost, cost
-from netpress.measure.environment import environment
+from netpress.measure.environment import environment, source_digest
 from netpress.measure.latency import LatencyResult, latency, time_one
 from netpress.measure.layout import lay_out, modes_kept, to_channels_last
 from netpress.measure.memory import network_peak_memory, peak_memory
@@ -26,6 +26,7 @@ __all__ = [
     "peak_memory",
     "predictions",
     "quality",
+    "source_digest",
     "time_one",
     "to_channels_last",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netpress.errors import BudgetError
-from netpress.structure import Channels, Costs
+from netpress.structure import Costs
 
 Scores = Mapping[str, NDArray[np.float64]]
 
@@ -61,12 +61,13 @@ class Widths:
         """Which channels stay, by group.
 
         Args:
-            scores: What each channel is worth, by group: (size,) each. Only their order counts, within and between groups.
+            scores: What each channel is worth, by group: (size,) each. Only their order counts, within and between groups, where
+                channels go one by one; several that go at once (``multiple``) are worth their mean.
             bounds: All hold at the end.
             per_cost: Compare worth for what a channel costs, in the metric of the bound that it is removed for, not worth alone.
 
         Raises:
-            BudgetError: A bound cannot be met; the text says the smallest reachable.
+            BudgetError: A bound cannot be met; the text says the smallest that can be reached.
         """
         self._refuse_unreachable(bounds)
         order = {name: np.argsort(-scores[name], kind="stable") for name in self.costs.names}  # best first
@@ -195,12 +196,3 @@ def uniform(scores: Scores) -> dict[str, NDArray[np.float64]]:
         places[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
         ranked[name] = places / len(values)
     return ranked
-
-
-def by_block(channels: Channels, names: Sequence[str]) -> dict[str, str]:
-    """The block of each group: the longest of ``names`` that its first module lies in, or ``""``."""
-    blocks = {}
-    for name, group in channels.groups.items():
-        inside = [b for b in names if any(f"{m}.".startswith(f"{b}.") for m in group.modules[:1])]
-        blocks[name] = max(inside, key=len, default="")
-    return blocks

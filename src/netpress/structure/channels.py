@@ -20,6 +20,7 @@ from netpress.structure.rules import NOT_FOLLOWED
 
 Keep = Mapping[str, NDArray[np.bool_]]
 ALL_TIED = "all of its channels are tied to one another"
+NO_TWO_ALIKE = "no two of its channels lie in the same places, so that each is the last of its group"
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Channels:
             stays = roots[self._group_of[roots] < 0] if len(roots) > 1 else roots[:0]
             if slot.consumes or slot.tensor in buffers or not len(stays):
                 continue
-            reason = next((frozen[root] for root in stays.tolist() if root in frozen), ALL_TIED)
+            otherwise = ALL_TIED if (roots == roots[0]).all() else NO_TWO_ALIKE
+            reason = next((frozen[root] for root in stays.tolist() if root in frozen), otherwise)
             alone = slot.tensor in read and int(holders[roots].max()) == 1
             if not alone or reason == OUTPUT or reason.endswith(NOT_FOLLOWED):
                 reasons.setdefault(_owner(slot.tensor), reason)

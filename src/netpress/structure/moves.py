@@ -184,7 +184,7 @@ def _split(flow: Flow, node: Node, index: int) -> list[Arrays]:
         else:
             pieces = np.split(labels, np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis)
         for part, piece in zip(parts, pieces, strict=True):
-            part.append(piece)
+            part.append(_still_there(flow, piece, labels, node))
     return parts
 
 
@@ -213,8 +213,15 @@ def _getitem(flow: Flow, node: Node, index: int) -> Arrays:
         for item, axis in items:
             if axis in varied(labels) and isinstance(item, int):
                 flow.whole.append((labels, axis))
-        arrays.append(_taken(labels, items, ranks))
+        arrays.append(_still_there(flow, _taken(labels, items, ranks), labels, node))
     return arrays
+
+
+def _still_there(flow: Flow, piece: Labels, labels: Labels, node: Node) -> Labels:
+    """The labels of a piece; where it holds a single place of ``labels`` that place stays, or nothing would be left of the piece."""
+    if varied(labels) and not varied(piece):
+        flow.freeze([piece], f"{where(node)} takes a single place of it")
+    return piece
 
 
 def items_by_axis(index: Sequence[Any], rank: int) -> list[tuple[Any, int]]:
