@@ -20,8 +20,10 @@ class Magnitude(ChannelMethod):
     Idea: a channel is all the filters, biases, norms and inputs that go with it, over every layer that it is tied to. Its worth is
     their norm over the mean of its group (``l1``, ``l2``), the scale of its batch normalisation (``bn``), or what the
     network's answers would lose without it (``fisher``, which needs no labels).
-    Helps: as the baseline of structured pruning; ``fisher`` is the strongest of the four, and costs a few seconds of data.
-    Fails: ``global`` with ``l1`` or ``l2`` can empty a layer whose weights are small but needed; ``least`` bounds it.
+    Helps: as the baseline of structured pruning; ``l1`` over the whole network is a good first choice, ``fisher`` costs a few
+    seconds of data.
+    Fails: ``global`` can empty a layer whose weights are small but needed; ``least`` bounds it. ``by_cost`` with norms narrows the
+    dear first layers too far.
     Source: Li et al., arXiv 1608.08710 (norms); Liu et al., arXiv 1708.06519 (scales); Theis et al., arXiv 1801.05787 (``fisher``).
 
     Attributes:
