@@ -83,7 +83,7 @@ def test_an_unknown_topic_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         run_bench("reductions")
     assert str(caught.value) == (
-        "unknown benchmark; got: 'reductions'; allowed: codecs, reduction; remedy: did you mean 'reduction'?"
+        "unknown benchmark; got: 'reductions'; allowed: codecs, reduction, structure; remedy: did you mean 'reduction'?"
     )
 
 

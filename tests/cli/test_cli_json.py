@@ -145,7 +145,7 @@ def test_methods(netpress) -> None:
 
 def test_topics_and_recipes(netpress) -> None:
     topics = netpress("bench", "--json").document["topics"]
-    assert [t["name"] for t in topics] == ["codecs", "reduction"]
+    assert [t["name"] for t in topics] == ["codecs", "reduction", "structure"]
     printed = netpress("compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3")
     as_json = netpress(
         "compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3", "--json"
@@ -222,3 +222,25 @@ def test_demo(netpress, tmp_path: Path) -> None:
     judged = netpress("eval", document["file"], "-d", "digits", "--json").document
     assert judged["quality"]["correct"] == best["result"]["after"]["quality"]["correct"]
     assert (out / "report.html").is_file()
+
+
+def test_a_plan_shows_widths_and_trains_nothing(netpress, workspace: Path) -> None:
+    document = netpress("compress", NET, "-d", GOOD, "-r", "blockwise", "-b", "macs=50%", "--plan", "--json").document
+    assert set(document) == {"recipe", "budget", "widths", "before", "after", "speedup", "warnings"}
+    assert document["after"]["cost"]["macs"] <= document["before"]["cost"]["macs"] / 2
+    assert [row["group"] for row in document["widths"]] == ["0", "4"]
+    assert all(1 <= row["kept"] <= row["channels"] for row in document["widths"])
+    assert_cost(document["after"]["cost"], timed=True)
+    assert not list(workspace.glob("*.netpress"))
+
+
+def test_a_plan_of_a_method_without_widths_is_refused(netpress) -> None:
+    made = netpress("compress", NET, "-d", GOOD, "-r", "ahosvd", "-b", "params=50%", "--plan")
+    assert made.code != 0
+    assert "does not take channels away" in made.err
+
+
+def test_without_a_place_for_the_file_nothing_is_done(netpress) -> None:
+    made = netpress("compress", NET, "-d", GOOD, "-r", "width", "-b", "macs=50%")
+    assert made.code != 0
+    assert "there is no place for the file" in made.err
