@@ -67,7 +67,9 @@ class Blockwise(ChannelMethod):
             self._search(network, job)
         narrowed = self.narrowed(network, job)
         self.finish(narrowed, job)
-        kept = {str(m.node): [m.axis, list(m.channels)] for m in _matches(narrowed)}
+        # after another cut, numbers of channels are no longer those of the original's channels
+        matches = _matches(narrowed) if _as_wide(network, job.teacher) else []
+        kept = {str(m.node): [m.axis, list(m.channels)] for m in matches}
         (job.scratch / "matches.json").write_text(json.dumps(kept), encoding="utf-8")
         return narrowed.network
 
@@ -77,6 +79,8 @@ class Blockwise(ChannelMethod):
             return None
         kept = json.loads((job.scratch / "matches.json").read_text(encoding="utf-8"))
         matches = [Match(int(node), tuple(channels), axis) for node, (axis, channels) in kept.items()]
+        if not matches:
+            return None
         return DistillBlocks(job.teacher, matches, plain.settings, weight=self.match)
 
     def scores(self, channels: Channels, job: Job) -> Scores:
@@ -101,13 +105,17 @@ class Blockwise(ChannelMethod):
         costs = Costs(channels)
         pressure = Pressure.of(channels, costs, self.bounds(network, costs, job), self.pressure, job.steps(self.search))
         objective = job.objective
-        if self.match and isinstance(objective, Distill):
+        if self.match and isinstance(objective, Distill) and _as_wide(network, job.teacher):
             matches = _matches(Narrowed(network, channels, channels.everything()))
             objective = DistillBlocks(job.teacher, matches, objective.settings, weight=self.match)
         dataclasses.replace(job, objective=objective).retrain(
             network, label="search", epochs=self.search, constraints=[pressure], restore_best=False
         )
         network.eval()
+
+
+def _as_wide(network: GraphNetwork, teacher: GraphNetwork) -> bool:
+    return [p.shape for p in network.parameters()] == [p.shape for p in teacher.parameters()]
 
 
 def _matches(narrowed: Narrowed) -> list[Match]:
