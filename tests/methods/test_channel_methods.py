@@ -14,9 +14,12 @@ from toy_networks import digits_network, plain_network, quick_recipe, residual_n
 import netpress
 from netpress.errors import BudgetError, ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork, count, trace
+from netpress.methods.blockwise import Blockwise
 from netpress.methods.magnitude import Magnitude
+from netpress.methods.slimming import Slimming
 from netpress.methods.width import Width
 from netpress.pipeline import Result, compress, narrowing
+from netpress.pipeline.blocks import find_blocks
 from netpress.pipeline.narrowing import ChannelMethod
 from netpress.progress import SilentProgress
 
@@ -71,7 +74,7 @@ def test_width_narrows_every_layer_alike() -> None:
     assert max(shares) < 0.75
 
 
-@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("scope", ["global", "block", "layer"])
 @pytest.mark.parametrize("score", ["l1", "l2", "bn", "fisher"])
 def test_every_score_meets_the_budget(score: Any, scope: Any) -> None:
     full = count(trace(residual_network().eval(), torch.zeros(2, 1, 8, 8)))
@@ -80,6 +83,21 @@ def test_every_score_meets_the_budget(score: Any, scope: Any) -> None:
         method = Magnitude(score=score, scope=scope, by_cost=by_cost)
         found = getattr(count(narrowed(method, residual_network(), **{metric: most})), metric)
         assert 0.6 * most < found <= most
+
+
+@pytest.mark.parametrize("method", [Magnitude(scope="block"), Slimming(scope="block"), Blockwise(scope="block")])
+def test_every_block_keeps_the_same_share(method: ChannelMethod) -> None:
+    network = digits_network()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # equal scales would leave everything to the order of layers
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    wide = trace(network.eval(), torch.zeros(2, 1, 8, 8))
+    narrow = narrowed(method, network, macs=0.5 * count(wide).macs)
+    blocks = find_blocks(wide)
+    assert len(blocks) > 1
+    for block in blocks:
+        before, after = (sum(r.macs for r in count(net).layers if r.name in block.modules) for net in (wide, narrow))
+        assert 0.2 * before < after <= 0.5 * before
 
 
 def test_channels_with_small_weights_go_first() -> None:
@@ -226,7 +244,7 @@ def test_a_network_without_channels_to_cut(name: str) -> None:
         ),
         ({"blocks": {"a": 1.5}}, "blocks has a wrong entry; got: {'a': 1.5}"),
         ({"score": "l3"}, "unknown score; got: 'l3'; allowed: l1, l2, bn, fisher"),
-        ({"scope": "block"}, "unknown scope; got: 'block'; allowed: global, layer"),
+        ({"scope": "stage"}, "unknown scope; got: 'stage'; allowed: global, block, layer"),
     ],
 )
 def test_fields_out_of_range(settings: dict[str, Any], text: str) -> None:

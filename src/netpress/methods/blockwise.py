@@ -18,7 +18,7 @@ from netpress.pipeline.job import Job
 from netpress.pipeline.narrowed import Narrowed
 from netpress.pipeline.narrowing import ChannelMethod
 from netpress.pipeline.pressure import Pressure
-from netpress.pipeline.widths import Bound, Scores
+from netpress.pipeline.widths import Scores
 from netpress.structure import Channels, Costs
 from netpress.training import Distill, DistillBlocks, Match, Objective
 
@@ -36,14 +36,14 @@ class Blockwise(ChannelMethod):
     Source: inspired by Ahmed et al., ICPR 2020, arXiv 2104.09191; the terms are ours.
 
     Attributes:
-        score: Of channels, after the search: ``bn`` (their scales), ``l2``, or ``fisher`` (what the answers would lose).
+        score: Of channels, after the search: ``l1``, ``l2`` (norms of weights), ``bn`` (scales), ``fisher`` (what answers would lose).
         scope: ``global`` spends the budget where it is worth most; ``block`` gives every block the same share of its own cost.
         search: Epochs under pressure before the cut; 0 cuts the network as it is.
         pressure: Strength of the pressure: the gradient of a scale that is added at the largest violation.
         match: Weight of the blocks' part of the loss; 0 distils the answers alone.
     """
 
-    score: Literal["bn", "l2", "fisher"] = "l2"
+    score: Literal["l1", "l2", "bn", "fisher"] = "l1"
     scope: Literal["global", "block"] = "global"
     search: int = 0
     pressure: float = 1e-3
@@ -51,8 +51,8 @@ class Blockwise(ChannelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score not in ("bn", "l2", "fisher"):
-            raise ConfigError("unknown score", got=repr(self.score), allowed="bn, l2, fisher")
+        if self.score not in ("l1", "l2", "bn", "fisher"):
+            raise ConfigError("unknown score", got=repr(self.score), allowed="l1, l2, bn, fisher")
         if self.scope not in ("global", "block"):
             raise ConfigError("unknown scope", got=repr(self.scope), allowed="global, block")
         if self.search < 0 or self.pressure < 0 or self.match < 0:
@@ -86,19 +86,11 @@ class Blockwise(ChannelMethod):
     def scores(self, channels: Channels, job: Job) -> Scores:
         if self.score == "fisher":
             return fisher(channels, job)
-        return scales(channels) if self.score == "bn" else magnitudes(channels, 2)
+        return scales(channels) if self.score == "bn" else magnitudes(channels, 1 if self.score == "l1" else 2)
 
-    def bounds(self, network: GraphNetwork, costs: Costs, job: Job) -> list[Bound]:
-        bounds = super().bounds(network, costs, job)
-        if self.scope == "global":
-            return bounds
-        parts = []
-        for whole in (b for b in bounds if not b.within):
-            share = whole.most / costs.at(whole.metric, costs.full)
-            for block in find_blocks(network):
-                full, least = (costs.at(whole.metric, n, block.modules) for n in (costs.full, np.ones_like(costs.full)))
-                parts.append(Bound(metric=whole.metric, most=max(share * full, least), within=block.modules))
-        return [*parts, *bounds]
+    @property
+    def by_block(self) -> bool:
+        return self.scope == "block"
 
     def _search(self, network: GraphNetwork, job: Job) -> None:
         channels = Channels(network, self.whole)

@@ -28,20 +28,25 @@ class Magnitude(ChannelMethod):
 
     Attributes:
         score: ``l1``, ``l2``, ``bn`` or ``fisher``.
-        scope: ``global`` compares channels of the whole network; ``layer`` narrows every group by the same share.
+        scope: ``global`` compares channels of the whole network; ``block`` those of a block, and every block keeps the same share of
+            its own cost; ``layer`` narrows every group by the same share.
         by_cost: Compares worth for cost: a channel that saves more may be worth more.
     """
 
-    score: Literal["l1", "l2", "bn", "fisher"] = "l2"
-    scope: Literal["global", "layer"] = "global"
+    score: Literal["l1", "l2", "bn", "fisher"] = "l1"
+    scope: Literal["global", "block", "layer"] = "global"
     by_cost: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.score not in ("l1", "l2", "bn", "fisher"):
             raise ConfigError("unknown score", got=repr(self.score), allowed="l1, l2, bn, fisher")
-        if self.scope not in ("global", "layer"):
-            raise ConfigError("unknown scope", got=repr(self.scope), allowed="global, layer")
+        if self.scope not in ("global", "block", "layer"):
+            raise ConfigError("unknown scope", got=repr(self.scope), allowed="global, block, layer")
+
+    @property
+    def by_block(self) -> bool:
+        return self.scope == "block"
 
     @property
     def per_cost(self) -> bool:

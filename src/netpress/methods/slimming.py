@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -30,10 +31,13 @@ class Slimming(ChannelMethod):
     Attributes:
         epochs: Of training under the penalty, before the cut; 0 cuts by the scales as they are.
         penalty: Weight of the L1 norm of all scales in the loss.
+        scope: ``global`` compares channels of the whole network; ``block`` those of a block, and every block keeps the same share of
+            its own cost.
     """
 
     epochs: int = 1
     penalty: float = 1e-4
+    scope: Literal["global", "block"] = "global"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +45,12 @@ class Slimming(ChannelMethod):
             raise ConfigError(
                 "epochs or penalty is out of range", got=f"{self.epochs}, {self.penalty}", allowed="0 or more"
             )
+        if self.scope not in ("global", "block"):
+            raise ConfigError("unknown scope", got=repr(self.scope), allowed="global, block")
+
+    @property
+    def by_block(self) -> bool:
+        return self.scope == "block"
 
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         channels = Channels(network, self.whole)

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from netpress import artifact
 from netpress.errors import BudgetError, ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork
 from netpress.measure import time_one
+from netpress.pipeline.blocks import find_blocks
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method
 from netpress.pipeline.narrowed import Narrowed
@@ -73,6 +74,11 @@ class ChannelMethod(Method):
                     got=repr({name: share}),
                     allowed="a module's name: a share above 0, at most 1",
                 )
+
+    @property
+    def by_block(self) -> bool:
+        """Whether every block of the network, as it is found, keeps the same share of its own cost."""
+        return False
 
     @abstractmethod
     def scores(self, channels: Channels, job: Job) -> Scores:
@@ -136,7 +142,8 @@ class ChannelMethod(Method):
             if name not in modules:
                 raise UnknownNameError("module in blocks", name, modules)
             bounds.append(Bound(metric=metric, most=share * costs.at(metric, costs.full, (name,)), within=(name,)))
-        bounds += [Bound(metric=m, most=job.bounds[m]) for m in COUNTED if m in job.bounds]
+        whole = [Bound(metric=m, most=job.bounds[m]) for m in COUNTED if m in job.bounds]
+        bounds += [*(_even(network, costs, whole) if self.by_block else ()), *whole]
         if not bounds and not {"bytes", "latency_ms"} & set(job.bounds):
             raise BudgetError(
                 "a method that takes channels away needs to know how many",
@@ -145,6 +152,16 @@ class ChannelMethod(Method):
                 remedy="give --budget macs=50%",
             )
         return bounds
+
+
+def _even(network: GraphNetwork, costs: Costs, whole: Sequence[Bound]) -> Iterator[Bound]:
+    """For each bound of the whole network one of each block: the same share of what the block costs."""
+    fewest = np.ones_like(costs.full)
+    for bound in whole:
+        share = bound.most / costs.at(bound.metric, costs.full)
+        for block in find_blocks(network):
+            full, least = (costs.at(bound.metric, n, block.modules) for n in (costs.full, fewest))
+            yield Bound(metric=bound.metric, most=max(share * full, least), within=block.modules)
 
 
 @dataclass(frozen=True)
