@@ -6,7 +6,7 @@ from netpress.pipeline.inputs import Opened, open_network, pick_device
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, field_docs, find_method, method_name, method_names
 from netpress.pipeline.planning import Plan, plan
-from netpress.pipeline.recipe import Recipe
+from netpress.pipeline.recipe import Recipe, recipe_names
 from netpress.pipeline.teachers import judge_file, plan_with, train_network
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "pick_device",
     "plan",
     "plan_with",
+    "recipe_names",
     "train_network",
 ]

@@ -80,9 +80,14 @@ class ChannelMethod(Method):
         """Whether every block of the network, as it is found, keeps the same share of its own cost."""
         return False
 
+    @property
+    def decides(self) -> bool:
+        """Whether scores below 0 say what goes, so that no budget is needed."""
+        return False
+
     @abstractmethod
     def scores(self, channels: Channels, job: Job) -> Scores:
-        """What each channel is worth, by group: (size,) each. Only the order counts."""
+        """What each channel is worth, by group: (size,) each. Only the order counts; below 0 a channel goes whatever the budget."""
 
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         narrowed = self.narrowed(network, job)
@@ -144,7 +149,7 @@ class ChannelMethod(Method):
             bounds.append(Bound(metric=metric, most=share * costs.at(metric, costs.full, (name,)), within=(name,)))
         whole = [Bound(metric=m, most=job.bounds[m]) for m in COUNTED if m in job.bounds]
         bounds += [*(_even(network, costs, whole) if self.by_block else ()), *whole]
-        if not bounds and not {"bytes", "latency_ms"} & set(job.bounds):
+        if not bounds and not self.decides and not {"bytes", "latency_ms"} & set(job.bounds):
             raise BudgetError(
                 "a method that takes channels away needs to know how many",
                 got="no budget",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from netpress.pipeline.fields import all_fields, coerce, construct, parse_assign
 from netpress.pipeline.method import Method, find_method, method_name, method_names
 from netpress.training import Distillation, TrainingPlan, published_plan
 
+BUNDLED = Path(__file__).parent.parent / "recipes"  # chains of methods that have a name of their own
 _KEYS = ("name", "methods", "training", "distill", "hold_out")
+
+
+@cache
+def recipe_names() -> tuple[str, ...]:
+    """The names of the recipes in ``recipes/``."""
+    return tuple(sorted(path.stem for path in BUNDLED.glob("*.yaml")))
 
 
 def default_training() -> TrainingPlan:
@@ -89,10 +97,10 @@ class Recipe:
 
     @classmethod
     def read(cls, source: str | Path | Mapping[str, Any] | Method | Recipe) -> Recipe:
-        """A recipe from a method, a method's name, a YAML or JSON file, or a mapping.
+        """A recipe from a method, a method's name, the name of one of ``recipes/``, a YAML or JSON file, or a mapping.
 
         Raises:
-            UnknownNameError: Neither a method nor a file has the name.
+            UnknownNameError: Neither a method nor a recipe nor a file has the name.
             ConfigError: The file cannot be read or holds something else.
         """
         if isinstance(source, Recipe):
@@ -104,9 +112,9 @@ class Recipe:
         text = str(source)
         if text in method_names():
             return cls(methods=(find_method(text)(),))
-        path = Path(text)
+        path = BUNDLED / f"{text}.yaml" if text in recipe_names() else Path(text)
         if path.suffix not in (".yaml", ".yml", ".json") and not path.is_file():
-            raise UnknownNameError("recipe", text, method_names(), remedy=_recipe_remedy(text))
+            raise UnknownNameError("recipe", text, (*method_names(), *recipe_names()), remedy=_recipe_remedy(text))
         try:
             loaded = read_yaml(path.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -241,7 +249,7 @@ def _field_names(cls_or_instance: Any) -> list[str]:
 def _recipe_remedy(text: str) -> str | None:
     from netpress.errors import nearest
 
-    close = nearest(text, method_names())
-    return (
-        f"did you mean {' or '.join(map(repr, close))}?" if close else "give a method's name or the path of a YAML file"
-    )
+    close = nearest(text, (*method_names(), *recipe_names()))
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return "give a method's name, a recipe's (netpress methods lists both) or the path of a YAML file"

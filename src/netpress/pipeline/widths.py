@@ -62,7 +62,8 @@ class Widths:
 
         Args:
             scores: What each channel is worth, by group: (size,) each. Only their order counts, within and between groups, where
-                channels go one by one; several that go at once (``multiple``) are worth their mean.
+                channels go one by one; several that go at once (``multiple``) are worth their mean. What is worth less than 0 goes
+                in any case, as far as ``least`` allows.
             bounds: All hold at the end.
             per_cost: Compare worth for what a channel costs, in the metric of the bound that it is removed for, not worth alone.
 
@@ -72,7 +73,7 @@ class Widths:
         self._refuse_unreachable(bounds)
         order = {name: np.argsort(-scores[name], kind="stable") for name in self.costs.names}  # best first
         units = self._units(scores, order)
-        removed = np.zeros(len(units.group), bool)
+        removed = units.worth < 0
         for bound in bounds:
             if not self._holds(self._kept(units, removed), (bound,)):
                 removed = self._shrunk(units, removed, bound, per_cost)
@@ -133,14 +134,15 @@ class Widths:
     def _filled(self, units: _Units, removed: NDArray[np.bool_], bounds: Sequence[Bound]) -> NDArray[np.bool_]:
         """With units put back, the best first, as long as one fits."""
         removed = removed.copy()
-        open_groups = set(units.group[removed].tolist())
+        wanted = units.worth >= 0
+        open_groups = set(units.group[removed & wanted].tolist())
         while open_groups:
             # of each group the unit that was removed last, which is its best
-            ends = {g: int(np.flatnonzero(removed & (units.group == g))[-1]) for g in open_groups}
+            ends = {g: int(np.flatnonzero(removed & wanted & (units.group == g))[-1]) for g in open_groups}
             for group, unit in sorted(ends.items(), key=lambda item: -units.worth[item[1]]):
                 removed[unit] = False
                 if self._holds(self._kept(units, removed), bounds):
-                    if not (removed & (units.group == group)).any():
+                    if not (removed & wanted & (units.group == group)).any():
                         open_groups.discard(group)
                     break
                 removed[unit] = True

@@ -16,12 +16,14 @@ from netpress.training.objectives import (
 )
 from netpress.training.plan import TrainingPlan, published_plan, schedule_factor
 from netpress.training.record import TrainingRecord
+from netpress.training.subspace_distillation import DistillSubspaces
 
 __all__ = [
     "CrossEntropy",
     "Distill",
     "DistillBlocks",
     "DistillStored",
+    "DistillSubspaces",
     "Distillation",
     "FeatureStore",
     "FeatureStream",

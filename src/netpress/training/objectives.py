@@ -272,6 +272,13 @@ def _distil(student: Tensor, teacher: Tensor, labels: Tensor | None, settings: D
     )
 
 
+def distil_answers(student: Tensor, teacher: Tensor, y: Targets, settings: Distillation | None) -> Tensor:
+    """Distillation with labels where ``settings`` want them; without settings the squared error to the teacher's answers."""
+    if settings is None:
+        return _squared_error(student, teacher)
+    return _distil(student, teacher, None if settings.alpha == 1 else _labels(y), settings)
+
+
 def _labels(y: Targets) -> Tensor | None:
     labels = y[0] if isinstance(y, tuple) else y
     if labels is not None and labels.is_floating_point():

@@ -16,15 +16,16 @@ def run(
     ] = None,
     as_json: options.JSON = False,
 ) -> None:
-    """List the methods, or show one method's card.
+    """List the methods and the recipes, or show one method's card.
 
     Example: `netpress methods ahosvd`
     """
-    from netpress.pipeline import find_method, method_names
+    from netpress.pipeline import find_method, method_names, recipe_names
 
     cards = [_card(n, find_method(n)) for n in ([name] if name else method_names())]
     if as_json:
-        print_json({"methods": cards})
+        recipes = {} if name else {"recipes": [{"name": n, "methods": _steps(n)} for n in recipe_names()]}
+        print_json({"methods": cards, **recipes})
     elif name:
         OUT.print(f"[bold]{cards[0]['name']}[/]  ({cards[0]['stage']})\n")
         OUT.print(cards[0]["card"], markup=False)
@@ -33,7 +34,15 @@ def run(
         table("Fields (--set FIELD=VALUE)", ("field", "type", "default", "meaning"), rows)
     else:
         table("Methods", ("name", "stage", "what it does"), [(c["name"], c["stage"], c["summary"]) for c in cards])
+        OUT.print()
+        table("Recipes: chains of methods", ("name", "methods"), [(n, " → ".join(_steps(n))) for n in recipe_names()])
         OUT.print("\nOne method's card: netpress methods NAME", style="dim")
+
+
+def _steps(name: str) -> list[str]:
+    from netpress.pipeline import Recipe, method_name
+
+    return [method_name(m) for m in Recipe.read(name).methods]
 
 
 def _card(name: str, cls: Any) -> dict[str, Any]:

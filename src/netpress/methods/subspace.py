@@ -1,0 +1,87 @@
+"""Subspace: a narrower student of the original's latent spaces, learned without labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netpress.errors import ConfigError
+from netpress.graph import GraphNetwork
+from netpress.pipeline.channel_scores import magnitudes
+from netpress.pipeline.job import Job
+from netpress.pipeline.narrowing import ChannelMethod
+from netpress.pipeline.spectra import read_values, spectra
+from netpress.pipeline.widths import Scores
+from netpress.structure import Channels
+from netpress.training import Distill, DistillSubspaces, MatchOutput, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subspace(ChannelMethod):
+    """Narrows each layer to the dimensions that its features really have, and learns the original's features and answers.
+
+    Idea: of the channels that a layer reads, many are nearly sums of others. Those that explain the rest best stay (greedy column
+    selection), the layers behind learn by least squares to do without the others, and training keeps the original's features
+    reconstructible. Loss: distillation + match · mean over layers of min over D of |T - D S|² / |T|², with the original's centred
+    features T, the student's S, and the decoder D solved anew for each batch: it costs no parameters and is never stored.
+    Helps: where there are images but no labels; with ``lasso`` behind it.
+    Fails: where features fill their space (see ``netpress profile --spectrum``): then widths are as good as any others.
+    Source: inspired by Oyedotun, Aouada, Ottersten, Applied Intelligence 51 (2021) 834; the terms are ours.
+
+    Attributes:
+        energy: Share of each layer's energy that its principal directions must hold: as many channels stay as there are of these.
+            None leaves widths to the budget alone; with both, what the budget asks for beyond goes, too.
+        by_cost: Compares lost energy for saved cost, in the budget's metric, not lost energy alone.
+        match: Weight of the features' part of the loss; 0 distils the answers alone.
+        samples: Training images from which spectra are taken.
+    """
+
+    energy: float | None = None
+    by_cost: bool = False
+    match: float = 1.0
+    samples: int = 4096
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.energy is not None and not 0 < self.energy <= 1:
+            raise ConfigError("energy is out of range", got=self.energy, allowed="above 0, at most 1, or None")
+        if not 0 <= self.match < float("inf"):
+            raise ConfigError("match is out of range", got=self.match, allowed="0 or more")
+        if self.samples < 2:
+            raise ConfigError("samples is out of range", got=self.samples, allowed="2 or more")
+
+    @property
+    def per_cost(self) -> bool:
+        return self.by_cost
+
+    @property
+    def decides(self) -> bool:
+        return self.energy is not None
+
+    def scores(self, channels: Channels, job: Job) -> Scores:
+        """The share of its group's energy that a channel adds to those chosen before it. (size,) by group"""
+        found = spectra(channels, job, samples=self.samples)
+        plain = magnitudes(channels, 2)
+        scores: dict[str, NDArray[np.float64]] = {}
+        for name in channels.groups:
+            if name not in found:  # read by products of tensors alone, such as queries and keys
+                scores[name] = plain[name] ** 2 / max(float((plain[name] ** 2).sum()), 1e-300)
+                continue
+            selection = found[name].selection()
+            scores[name] = selection.gains.numpy()
+            if self.energy is not None:
+                beyond = selection.order[found[name].dimensions(self.energy) :].numpy()
+                scores[name][beyond] -= 1.0
+        return scores
+
+    def objective(self, network: GraphNetwork, job: Job) -> Objective | None:
+        plain = job.objective
+        if not self.match or len(network.nodes) != len(job.teacher.nodes):
+            return None
+        if isinstance(plain, Distill):
+            return DistillSubspaces(job.teacher, read_values(job.teacher), plain.settings, weight=self.match)
+        if isinstance(plain, MatchOutput):
+            return DistillSubspaces(job.teacher, read_values(job.teacher), None, weight=self.match)
+        return None

@@ -1,0 +1,155 @@
+"""LASSO by proximal steps: after each step of the optimizer weights are shrunk towards zero, and stop there.
+
+The path: the penalty λ grows as long as more is left than a schedule wants, from nothing, each value starting from what the one before
+left. It is a function of the network and the step alone, so that a run which is killed goes on to the same bytes. λ is in units of
+each layer's own size, because a normalisation behind a layer makes the size of its weights arbitrary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netpress.maths.pruning import gradual_density, kept_count, largest_mask
+from netpress.maths.thresholds import group_soft_threshold, soft_threshold
+from netpress.pipeline.widths import Bound
+from netpress.structure import Channels, Costs, Place
+
+PATH_UNTIL = 0.8  # of the steps: λ rises while the density falls; then the density is held
+
+
+@dataclass(frozen=True)
+class LassoPath:
+    """Constraint: after each step ``soft_threshold(w, strength · u · size of the layer)``, u in [0, 1] being how far the density of all
+    named weights is above the schedule's, in units of the schedule's.
+
+    Source of the step: Tibshirani, J. R. Stat. Soc. B 58 (1996) 267 (the penalty); Parikh and Boyd, "Proximal algorithms", 2014,
+    section 6.5.2 (the operator); of the schedule: Zhu and Gupta, arXiv 1710.01878.
+
+    Attributes:
+        names: Dotted names of the weights.
+        sizes: Root mean square of each at first.
+        density: Of all of them together, at the end.
+        strength: Of one step at u = 1: a weight as large as its layer's mean goes in 1 / strength steps.
+        steps: Of the training.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[float, ...]
+    density: float
+    strength: float
+    steps: int
+
+    @classmethod
+    def of(cls, network: nn.Module, names: Sequence[str], density: float, strength: float, steps: int) -> LassoPath:
+        """For a network as it is now."""
+        sizes = tuple(
+            max(float(network.get_parameter(n).detach().double().square().mean().sqrt()), 1e-12) for n in names
+        )
+        return cls(tuple(names), sizes, density, strength, steps)
+
+    def after_backward(self, network: nn.Module, step: int, /) -> None:
+        """Nothing."""
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, step: int, /) -> None:
+        """Shrinks."""
+        wanted = gradual_density((step + 1) / max(1.0, PATH_UNTIL * self.steps), self.density)
+        excess = min(1.0, max(0.0, density_of(network, self.names) / wanted - 1))
+        if excess > 0:
+            for name, size in zip(self.names, self.sizes, strict=True):
+                parameter = network.get_parameter(name)
+                parameter.copy_(soft_threshold(parameter, self.strength * excess * size))
+
+    @torch.no_grad()
+    def finish(self, network: nn.Module) -> None:
+        """Sets what is still above the density to zero: the smallest, each in units of its layer's first size."""
+        weights = [network.get_parameter(name) for name in self.names]
+        scores = torch.cat([(w.abs() / size).reshape(-1) for w, size in zip(weights, self.sizes, strict=True)])
+        masks = largest_mask(scores, kept_count(len(scores), self.density)).split([w.numel() for w in weights])
+        for weight, mask in zip(weights, masks, strict=True):
+            weight.masked_fill_(~mask.reshape(weight.shape), 0.0)
+
+
+@dataclass(frozen=True)
+class GroupLassoPath:
+    """Constraint: after each step every channel's group of weights, all those that read it, is shrunk by its norm.
+
+    A weight is read into one channel, so that groups do not overlap and one pass is the exact proximal step (Yuan and Lin, J. R. Stat.
+    Soc. B 68 (2006) 49). A channel that nobody reads can be cut out without changing what the network computes.
+
+    Attributes:
+        groups: By group of channels, in the order of ``costs``: the places that read it, and the mean norm of its channels at first.
+        costs: Of the network.
+        bounds: To be met by the channels whose norm is not zero.
+        strength: Of one step where a bound is broken by its own size or more: shares of the mean norm.
+    """
+
+    groups: tuple[tuple[tuple[Place, ...], float], ...]
+    costs: Costs
+    bounds: tuple[Bound, ...]
+    strength: float
+
+    @classmethod
+    def of(cls, channels: Channels, costs: Costs, bounds: Sequence[Bound], strength: float) -> GroupLassoPath:
+        """For a network as it is now; groups without readers are left alone."""
+        held = []
+        for name in costs.names:
+            places = tuple(place for place in channels.groups[name].places if place.consumes)
+            norms = reading_norms(channels.net, places, channels.groups[name].size)
+            held.append((places, max(float(norms.mean()), 1e-12)))
+        return cls(tuple(held), costs, tuple(bounds), strength)
+
+    def after_backward(self, network: nn.Module, step: int, /) -> None:
+        """Nothing."""
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, step: int, /) -> None:
+        """Shrinks."""
+        norms = [
+            reading_norms(network, places, int(size))
+            for (places, _), size in zip(self.groups, self.costs.full, strict=True)
+        ]
+        counts = [
+            int(size) if not places else max(1, int(norm.count_nonzero()))
+            for (places, _), norm, size in zip(self.groups, norms, self.costs.full, strict=True)
+        ]
+        alive = np.array(counts, np.int64)
+        force = np.zeros(len(self.groups))
+        for bound in self.bounds:
+            over = min(1.0, self.costs.at(bound.metric, alive, bound.within) / max(bound.most, 1.0) - 1)
+            if over > 0:
+                force[self.costs.slopes(bound.metric, alive, bound.within) > 0] += over
+        for number, ((places, mean), norm) in enumerate(zip(self.groups, norms, strict=True)):
+            if places and force[number] > 0:
+                shrunk = group_soft_threshold(norm, self.strength * float(force[number]) * mean)
+                for place in places:
+                    _scale(network.get_parameter(place.tensor), place, shrunk)
+
+
+def density_of(network: nn.Module, names: Sequence[str]) -> float:
+    """The share of the named weights that are not zero."""
+    weights = [network.get_parameter(name) for name in names]
+    return sum(int(w.count_nonzero()) for w in weights) / max(1, sum(w.numel() for w in weights))
+
+
+def reading_norms(network: nn.Module, places: Sequence[Place], size: int) -> Tensor:
+    """L2 norm of all weights that read each channel. (size,), float64, on the CPU"""
+    total = torch.zeros(size, dtype=torch.float64)
+    for place in places:
+        weight = network.get_parameter(place.tensor).detach()
+        squares = weight.double().movedim(place.axis, 0).flatten(1).square().sum(1).cpu()
+        total.index_add_(0, torch.from_numpy(place.channel), squares[torch.from_numpy(place.rows)])
+    return total.sqrt()
+
+
+def _scale(weight: Tensor, place: Place, factors: Tensor) -> None:
+    whole = torch.ones(weight.shape[place.axis], dtype=torch.float64)
+    whole[torch.from_numpy(place.rows)] = factors[torch.from_numpy(place.channel)]
+    shape = [1] * weight.dim()
+    shape[place.axis] = -1
+    weight.mul_(whole.to(weight).reshape(shape))
