@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from netpress.bench import run_bench, structure
+from netpress.bench import _steps, run_bench, structure
 from netpress.graph import count
 from netpress.structure import Channels, slice_network
 
 
 def test_the_rows_of_the_structure_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"LARGE": "resnet20", "LARGE_SHAPE": (3, 32, 32), "TIMED": (("lenet5", (1, 28, 28)),)}
-    for name, value in {**small, "BATCH": 4, "STEPS": 1, "REPEATS": 1}.items():
+    for name, value in {**small, "REPEATS": 1}.items():
         monkeypatch.setattr(structure, name, value)
+    for name, value in {"BATCH": 4, "STEPS": 1, "REPEATS": 1}.items():
+        monkeypatch.setattr(_steps, name, value)
     threads = torch.get_num_threads()
     found = run_bench("structure", threads=1)["rows"]
     assert torch.get_num_threads() == threads

@@ -130,6 +130,24 @@ def test_profile(netpress) -> None:
     assert netpress("profile", NET, "--json", "--no-latency").document["cost"]["latency_ms"] is None
 
 
+def test_spectrum(netpress, tmp_path: Path) -> None:
+    plot = tmp_path / "spectra.svg"
+    document = netpress("profile", NET, "-d", GOOD, "--spectrum", "--plot", plot, "--json", "--no-latency").document
+    assert [row["group"] for row in document["spectrum"]]
+    for row in document["spectrum"]:
+        assert len(row["energies"]) == row["channels"]
+        assert sum(row["energies"]) == pytest.approx(1, abs=1e-6)
+        assert list(row["dimensions"]) == ["90 %", "99 %", "99.9 %"]
+        assert 1 <= row["dimensions"]["90 %"] <= row["dimensions"]["99 %"] <= row["channels"]
+    assert plot.read_text(encoding="utf-8").count("<polyline") == len(document["spectrum"])
+    shown = netpress("profile", NET, "-d", GOOD, "--spectrum", "--no-latency").out
+    assert "99.9 %" in shown
+    assert "█" in shown
+    refused = netpress("profile", NET, "--spectrum")
+    assert refused.code != 0
+    assert "belong together" in refused.err
+
+
 def test_methods(netpress) -> None:
     document = netpress("methods", "--json").document
     assert [card["name"] for card in document["methods"]] == list(method_names())
@@ -145,7 +163,7 @@ def test_methods(netpress) -> None:
 
 def test_topics_and_recipes(netpress) -> None:
     topics = netpress("bench", "--json").document["topics"]
-    assert [t["name"] for t in topics] == ["codecs", "reduction", "structure"]
+    assert [t["name"] for t in topics] == ["codecs", "reduction", "structure", "subspace"]
     printed = netpress("compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3")
     as_json = netpress(
         "compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3", "--json"

@@ -17,6 +17,8 @@ from netpress.pipeline.widths import Scores
 from netpress.structure import Channels
 from netpress.training import Distill, DistillSubspaces, MatchOutput, Objective
 
+BATCH = 128  # images at a time, when spectra are taken
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subspace(ChannelMethod):
@@ -62,7 +64,9 @@ class Subspace(ChannelMethod):
 
     def scores(self, channels: Channels, job: Job) -> Scores:
         """The share of its group's energy that a channel adds to those chosen before it. (size,) by group"""
-        found = spectra(channels, job, samples=self.samples)
+        channels.net.to(job.device)
+        stream = job.stream(batch_size=BATCH, shuffle=self.samples < len(job.fit))
+        found = spectra(channels, stream, samples=self.samples, progress=job.progress)
         plain = magnitudes(channels, 2)
         scores: dict[str, NDArray[np.float64]] = {}
         for name in channels.groups:

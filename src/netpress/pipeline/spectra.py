@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from netpress.data import ImageStream
 from netpress.graph import GraphNetwork
 from netpress.maths.columns import Selection, select_columns
 from netpress.maths.eigen import eigenvalues
-from netpress.pipeline.job import Job
+from netpress.progress import Progress, SilentProgress
 from netpress.structure import ChannelGroup, Channels, Place
-
-BATCH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +55,16 @@ class Spectrum:
         return select_columns(self.covariance)
 
 
-def spectra(channels: Channels, job: Job, *, samples: int) -> dict[str, Spectrum]:
+def spectra(
+    channels: Channels, stream: ImageStream, *, samples: int | None = None, progress: Progress | None = None
+) -> dict[str, Spectrum]:
     """Of every group that a linear layer or a convolution reads; labels are not looked at. The network is not changed.
 
     Args:
-        samples: Training images, without augmentation; all where there are fewer.
+        stream: Of images, on the device of the network, best in random order.
+        samples: How many images are enough; None takes one epoch of the stream.
     """
-    network = channels.net.to(job.device).eval()
+    network, progress = channels.net.eval(), progress or SilentProgress()
     readers = {name: list(_readers(channels, group)) for name, group in channels.groups.items()}
     moments = {
         (name, place.tensor): _Moments(group, place)
@@ -83,14 +85,15 @@ def spectra(channels: Channels, job: Job, *, samples: int) -> dict[str, Spectrum
         return hook
 
     handles = [network.get_submodule(name).register_forward_pre_hook(watch(held)) for name, held in by_module.items()]
-    count = min(samples, len(job.fit))
+    count = stream.samples if samples is None else min(samples, stream.samples)
     seen = 0
     try:
-        with torch.inference_mode(), job.progress.step("spectra", total=count) as bar:
-            for x, _ in job.stream(batch_size=BATCH, shuffle=count < len(job.fit)).batches(0):
-                network(x[: count - seen])
-                seen += min(len(x), count - seen)
-                bar.advance(min(len(x), count))
+        with torch.inference_mode(), progress.step("spectra", total=count) as bar:
+            for x, _ in stream.batches(0):
+                x = x[: count - seen]
+                network(x)
+                seen += len(x)
+                bar.advance(len(x))
                 if seen >= count:
                     break
     finally:
