@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -15,12 +15,22 @@ from netpress.graph import GraphNetwork
 from netpress.pipeline.blocks import find_blocks
 from netpress.pipeline.channel_scores import fisher, magnitudes, scales
 from netpress.pipeline.job import Job
-from netpress.pipeline.narrowed import Narrowed
+from netpress.pipeline.narrowed import Narrowed, answer_distance
 from netpress.pipeline.narrowing import ChannelMethod
 from netpress.pipeline.pressure import Pressure
+from netpress.pipeline.spectra import explained
 from netpress.pipeline.widths import Scores
 from netpress.structure import Channels, Costs
 from netpress.training import Distill, DistillBlocks, Match, Objective
+
+Score = Literal["auto", "l1", "l2", "bn", "fisher", "explained"]
+SCORES = get_args(Score)
+TRIED: tuple[Score, ...] = (
+    "l1",
+    "l2",
+    "explained",
+)  # by ``auto``: none of them is the best for every network and budget
+SAMPLES = 2048  # images for ``explained``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +46,16 @@ class Blockwise(ChannelMethod):
     Source: inspired by Ahmed et al., ICPR 2020, arXiv 2104.09191; the terms are ours.
 
     Attributes:
-        score: Of channels, after the search: ``l1``, ``l2`` (norms of weights), ``bn`` (scales), ``fisher`` (what answers would lose).
+        score: Of channels, after the search: ``l1``, ``l2`` (norms of weights), ``bn`` (scales), ``fisher`` (what answers would lose),
+            ``explained`` (what they add to the features), or ``auto``: of ``l1``, ``l2`` and ``explained`` the one whose cut, after
+            least squares, answers most like the original on held-out images.
         scope: ``global`` spends the budget where it is worth most; ``block`` gives every block the same share of its own cost.
         search: Epochs under pressure before the cut; 0 cuts the network as it is.
         pressure: Strength of the pressure: the gradient of a scale that is added at the largest violation.
         match: Weight of the blocks' part of the loss; 0 distils the answers alone.
     """
 
-    score: Literal["l1", "l2", "bn", "fisher"] = "l1"
+    score: Score = "auto"
     scope: Literal["global", "block"] = "global"
     search: int = 0
     pressure: float = 1e-3
@@ -51,8 +63,8 @@ class Blockwise(ChannelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score not in ("l1", "l2", "bn", "fisher"):
-            raise ConfigError("unknown score", got=repr(self.score), allowed="l1, l2, bn, fisher")
+        if self.score not in SCORES:
+            raise ConfigError("unknown score", got=repr(self.score), allowed=", ".join(SCORES))
         if self.scope not in ("global", "block"):
             raise ConfigError("unknown scope", got=repr(self.scope), allowed="global, block")
         if self.search < 0 or self.pressure < 0 or self.match < 0:
@@ -65,8 +77,7 @@ class Blockwise(ChannelMethod):
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         if self.search:
             self._search(network, job)
-        narrowed = self.narrowed(network, job)
-        self.finish(narrowed, job)
+        narrowed = self._best(network, job)
         # after another cut, numbers of channels are no longer those of the original's channels
         matches = _matches(narrowed) if _as_wide(network, job.teacher) else []
         kept = {str(m.node): [m.axis, list(m.channels)] for m in matches}
@@ -86,11 +97,32 @@ class Blockwise(ChannelMethod):
     def scores(self, channels: Channels, job: Job) -> Scores:
         if self.score == "fisher":
             return fisher(channels, job)
-        return scales(channels) if self.score == "bn" else magnitudes(channels, 1 if self.score == "l1" else 2)
+        if self.score == "explained":
+            channels.net.to(job.device)
+            return explained(channels, job.stream(batch_size=128, shuffle=True), samples=SAMPLES, progress=job.progress)
+        return scales(channels) if self.score == "bn" else magnitudes(channels, 2 if self.score == "l2" else 1)
 
     @property
     def by_block(self) -> bool:
         return self.scope == "block"
+
+    def _best(self, network: GraphNetwork, job: Job) -> Narrowed:
+        """Cut out by the score, or by each of ``TRIED``, and made good without training; the nearest to the original."""
+        if self.score != "auto":
+            return self._cut(network, job)
+        found: list[tuple[float, Score, Narrowed]] = []
+        for score in TRIED:
+            job.progress.say(f"score {score}")
+            narrowed = dataclasses.replace(self, score=score)._cut(network, job)
+            found.append((answer_distance(narrowed.network, job), score, narrowed))
+        _, chosen, best = min(found, key=lambda trial: trial[0])
+        job.progress.say(f"the cut by {chosen} answers most like the original on held-out images")
+        return best
+
+    def _cut(self, network: GraphNetwork, job: Job) -> Narrowed:
+        narrowed = self.narrowed(network, job)
+        self.finish(narrowed, job)
+        return narrowed
 
     def _search(self, network: GraphNetwork, job: Job) -> None:
         channels = Channels(network, self.whole)

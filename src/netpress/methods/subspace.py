@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from netpress.errors import ConfigError
 from netpress.graph import GraphNetwork
-from netpress.pipeline.channel_scores import magnitudes
 from netpress.pipeline.job import Job
 from netpress.pipeline.narrowing import ChannelMethod
-from netpress.pipeline.spectra import read_values, spectra
+from netpress.pipeline.spectra import explained, read_values
 from netpress.pipeline.widths import Scores
 from netpress.structure import Channels
 from netpress.training import Distill, DistillSubspaces, MatchOutput, Objective
@@ -63,22 +59,9 @@ class Subspace(ChannelMethod):
         return self.energy is not None
 
     def scores(self, channels: Channels, job: Job) -> Scores:
-        """The share of its group's energy that a channel adds to those chosen before it. (size,) by group"""
         channels.net.to(job.device)
         stream = job.stream(batch_size=BATCH, shuffle=self.samples < len(job.fit))
-        found = spectra(channels, stream, samples=self.samples, progress=job.progress)
-        plain = magnitudes(channels, 2)
-        scores: dict[str, NDArray[np.float64]] = {}
-        for name in channels.groups:
-            if name not in found:  # read by products of tensors alone, such as queries and keys
-                scores[name] = plain[name] ** 2 / max(float((plain[name] ** 2).sum()), 1e-300)
-                continue
-            selection = found[name].selection()
-            scores[name] = selection.gains.numpy()
-            if self.energy is not None:
-                beyond = selection.order[found[name].dimensions(self.energy) :].numpy()
-                scores[name][beyond] -= 1.0
-        return scores
+        return explained(channels, stream, samples=self.samples, energy=self.energy, progress=job.progress)
 
     def objective(self, network: GraphNetwork, job: Job) -> Objective | None:
         plain = job.objective

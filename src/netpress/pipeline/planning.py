@@ -73,8 +73,8 @@ def plan(
 ) -> Plan:
     """Finds the widths that a budget leads to, with the weights as they are, slices, counts and times; nothing is trained.
 
-    A method that trains before it cuts (``slimming``, ``blockwise`` with ``search``) may choose other channels in the end; the counts
-    hold all the same.
+    A method that trains before it cuts (``slimming``, ``blockwise`` with ``search``), or that tries several cuts (``score=auto``), may
+    choose other channels in the end; the budget holds all the same.
 
     Raises:
         ConfigError: The recipe's first method does not take channels away.

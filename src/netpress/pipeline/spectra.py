@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.data import ImageStream
 from netpress.graph import GraphNetwork
 from netpress.maths.columns import Selection, select_columns
 from netpress.maths.eigen import eigenvalues
+from netpress.pipeline.channel_scores import magnitudes
 from netpress.progress import Progress, SilentProgress
 from netpress.structure import ChannelGroup, Channels, Place
 
@@ -106,6 +109,33 @@ def spectra(
             mean = torch.stack([part / part.trace().clamp_min(1e-300) for part in parts]).mean(0)
             found[name] = Spectrum(group=name, size=channels.groups[name].size, covariance=mean, samples=seen)
     return found
+
+
+def explained(
+    channels: Channels,
+    stream: ImageStream,
+    *,
+    samples: int,
+    energy: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """The share of its group's energy that a channel adds to those chosen before it. (size,) by group
+
+    Args:
+        energy: Channels beyond the number of principal directions that hold this share are worth 1 less, which is below 0.
+    """
+    found = spectra(channels, stream, samples=samples, progress=progress)
+    plain = magnitudes(channels, 2)
+    scores: dict[str, NDArray[np.float64]] = {}
+    for name in channels.groups:
+        if name not in found:  # read by products of tensors alone, such as queries and keys
+            scores[name] = plain[name] ** 2 / max(float((plain[name] ** 2).sum()), 1e-300)
+            continue
+        selection = found[name].selection()
+        scores[name] = selection.gains.numpy()
+        if energy is not None:
+            scores[name][selection.order[found[name].dimensions(energy) :].numpy()] -= 1.0
+    return scores
 
 
 def read_values(network: GraphNetwork) -> dict[int, int]:

@@ -12,6 +12,7 @@ from netpress.training.objectives import (
     MeanSquaredError,
     Objective,
     Reconstruction,
+    distil_answers,
     distillation_loss,
 )
 from netpress.training.plan import TrainingPlan, published_plan, schedule_factor
@@ -37,6 +38,7 @@ __all__ = [
     "Trainer",
     "TrainingPlan",
     "TrainingRecord",
+    "distil_answers",
     "distillation_loss",
     "published_plan",
     "schedule_factor",
