@@ -3,7 +3,7 @@
     python evidence/structure/pairs.py judge evidence/structure/resnet runs/structure_resnet
     python evidence/structure/pairs.py table evidence/structure/resnet     # from judged.jsonl, without the files
 
-``judge`` runs every network of a comparison's folder on 10,000 of the images that it was trained on, without augmentation (the
+``judge`` runs every network of a comparison's folder on 5,000 of the images that it was trained on, without augmentation (the
 training loss: cross entropy), on x_train[40000:] (images that no retraining saw, but the originals' own training did) and on the test
 split. ``judged.jsonl`` keeps a digit an image for those two splits, so that networks can be compared image by image.
 """
@@ -25,7 +25,7 @@ from netpress import artifact
 from netpress.data import Preprocess, open_data
 from netpress.measure import agreement, predictions
 
-FITTED = "npz:{root}/cifar10.npz?train=train[:10000]"
+FITTED = "npz:{root}/cifar10.npz?train=train[:5000]"
 BESIDE = "npz:{root}/cifar10.npz?train=train[40000:]"
 OURS = "blockwise"
 
@@ -33,27 +33,35 @@ Row = dict[str, Any]
 
 
 def judge(folder: Path, run: Path) -> None:
-    """``judged.jsonl``: a row a network."""
+    """``judged.jsonl``: a row a network; those that it has are left."""
     root = os.environ["NETPRESS_DATA"]
     fitted, beside = (open_data(spec.format(root=root)) for spec in (FITTED, BESIDE))
-    lines = (folder / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    with (folder / "judged.jsonl").open("w", encoding="utf-8") as out:
-        for row in map(json.loads, lines):
-            if row["kind"] != "job" or row["status"] != "done":
+    file = folder / "judged.jsonl"
+    known = {row["file"] for row in _rows(file)} if file.exists() else set()
+    with file.open("a", encoding="utf-8") as out:
+        for row in _rows(folder / "ledger.jsonl"):
+            name = Path(row["result"]["file"]).name if row["kind"] == "job" and row["status"] == "done" else None
+            if name is None or name in known:
                 continue
-            found = artifact.read(run / "files" / Path(row["result"]["file"]).name)
+            found = artifact.read(run / "files" / name)
             assert found.preprocess is not None
             how = Preprocess.from_dict(dict(found.preprocess))
             outputs = predictions(found.network, fitted.train, how)
             loss = F.cross_entropy(outputs, torch.as_tensor(fitted.train.labels)).item()
             judged = {
                 **{key: row[key] for key in ("network", "budget", "recipe", "seed")},
+                "file": name,
                 "cost": row["result"]["after"]["cost"],
                 "training_loss": loss,
                 "beside": _digits(found.network, beside.train, how),
                 "test": _digits(found.network, beside.test, how),
             }
             out.write(json.dumps(judged) + "\n")
+            out.flush()
+
+
+def _rows(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _digits(network: torch.nn.Module, split: Any, how: Preprocess) -> str:
@@ -64,7 +72,7 @@ def table(rows: list[Row], truth: dict[str, torch.Tensor]) -> Iterator[str]:
     """The page's lines."""
     yield "# Channels cut by two libraries, then trained by one loop"
     yield ""
-    yield "Means over seeds, the largest distance from them behind ±. Training loss: cross entropy on 10,000 training images without"
+    yield "Means over seeds, the largest distance from them behind ±. Training loss: cross entropy on 5,000 training images without"
     yield "augmentation. x_train[40000:]: images that the retraining did not see, but the original's own training did."
     for network, budget in dict.fromkeys((row["network"], row["budget"]) for row in rows):
         here = [row for row in rows if (row["network"], row["budget"]) == (network, budget)]
@@ -124,7 +132,7 @@ def main() -> None:
         judge(given.folder, given.run)
     data = open_data(BESIDE.format(root=os.environ["NETPRESS_DATA"]))
     truth = {"beside": torch.as_tensor(data.train.labels), "test": torch.as_tensor(data.test.labels)}
-    rows = [json.loads(line) for line in (given.folder / "judged.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = _rows(given.folder / "judged.jsonl")
     (given.folder / "pairs.md").write_text("\n".join(table(rows, truth)) + "\n", encoding="utf-8")
 
 
