@@ -78,7 +78,7 @@ def test_width_narrows_every_layer_alike() -> None:
 @pytest.mark.parametrize("score", ["l1", "l2", "bn", "fisher"])
 def test_every_score_meets_the_budget(score: Any, scope: Any) -> None:
     full = count(trace(residual_network().eval(), torch.zeros(2, 1, 8, 8)))
-    for metric, by_cost in (("params", False), ("macs", True)):
+    for metric, by_cost in (("params", 0.0), ("macs", 1.0)):
         most = 0.6 * getattr(full, metric)
         method = Magnitude(score=score, scope=scope, by_cost=by_cost)
         found = getattr(count(narrowed(method, residual_network(), **{metric: most})), metric)

@@ -192,7 +192,7 @@ def test_per_cost_takes_the_dearer_of_two_that_are_worth_the_same() -> None:
     bound = Bound(metric="macs", most=costs.macs(costs.full) - 1)
     plain = Widths(costs).fit(scores, [bound])
     assert (plain["0"].tolist(), plain["2"].tolist()) == ([True] * 4, [False, True, True, True])
-    for_cost = Widths(costs).fit(scores, [bound], per_cost=True)
+    for_cost = Widths(costs).fit(scores, [bound], by_cost=1.0)
     assert (for_cost["0"].tolist(), for_cost["2"].tolist()) == ([False, True, True, True], [True] * 4)
 
 
@@ -214,10 +214,10 @@ def test_uniform_scores_are_ranks_and_narrow_all_groups_alike() -> None:
     shares=st.dictionaries(st.sampled_from(["params", "macs", "bytes"]), st.floats(0.001, 1), min_size=1),
     least=st.integers(1, 3),
     multiple=st.sampled_from([1, 1, 2, 8]),
-    per_cost=st.booleans(),
+    by_cost=st.sampled_from([0.0, 0.3, 1.0]),
 )
 def test_any_budget_is_met_closely_or_refused(
-    name: str, seed: int, shares: dict[str, float], least: int, multiple: int, per_cost: bool
+    name: str, seed: int, shares: dict[str, float], least: int, multiple: int, by_cost: float
 ) -> None:
     costs = costs_of(name)
     widths = Widths(costs, least=least, multiple=multiple)
@@ -226,13 +226,13 @@ def test_any_budget_is_met_closely_or_refused(
     missed = [b for b in bounds if smallest[b.metric] > b.most]
     if missed:
         with pytest.raises(BudgetError, match="cannot be met by taking channels away") as caught:
-            widths.fit(random_scores(costs, seed), bounds, per_cost=per_cost)
+            widths.fit(random_scores(costs, seed), bounds, by_cost=by_cost)
         told = re.search(r"the smallest reachable (\w+) is ([\d,]+),", str(caught.value))
         assert told is not None
         assert int(told[2].replace(",", "")) == smallest[told[1]]
         assert told[1] == missed[0].metric
         return
-    keep = widths.fit(random_scores(costs, seed), bounds, per_cost=per_cost)
+    keep = widths.fit(random_scores(costs, seed), bounds, by_cost=by_cost)
     kept = kept_of(costs, keep)
     network = slice_network(costs.channels, keep)
     assert all(counted(network, b.metric) <= b.most for b in bounds)

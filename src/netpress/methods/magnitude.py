@@ -30,15 +30,17 @@ class Magnitude(ChannelMethod):
         score: ``l1``, ``l2``, ``bn`` or ``fisher``.
         scope: ``global`` compares channels of the whole network; ``block`` those of a block, and every block keeps the same share of
             its own cost; ``layer`` narrows every group by the same share.
-        by_cost: Compares worth for cost: a channel that saves more may be worth more.
+        by_cost: Divides worth by cost to this power, 0 to 1: a channel that saves more goes earlier.
     """
 
     score: Literal["l1", "l2", "bn", "fisher"] = "l1"
     scope: Literal["global", "block", "layer"] = "global"
-    by_cost: bool = False
+    by_cost: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.by_cost <= 1:
+            raise ConfigError("by_cost is out of range", got=self.by_cost, allowed="0 to 1")
         if self.score not in ("l1", "l2", "bn", "fisher"):
             raise ConfigError("unknown score", got=repr(self.score), allowed="l1, l2, bn, fisher")
         if self.scope not in ("global", "block", "layer"):
@@ -49,7 +51,7 @@ class Magnitude(ChannelMethod):
         return self.scope == "block"
 
     @property
-    def per_cost(self) -> bool:
+    def cost_power(self) -> float:
         return self.by_cost
 
     def scores(self, channels: Channels, job: Job) -> Scores:

@@ -31,18 +31,20 @@ class Subspace(ChannelMethod):
     Attributes:
         energy: Share of each layer's energy that its principal directions must hold: as many channels stay as there are of these.
             None leaves widths to the budget alone; with both, what the budget asks for beyond goes, too.
-        by_cost: Compares lost energy for saved cost, in the budget's metric, not lost energy alone.
+        by_cost: Divides energy by cost, in the budget's metric, to this power, 0 to 1: a channel that saves more goes earlier.
         match: Weight of the features' part of the loss; 0 distils the answers alone.
         samples: Training images from which spectra are taken.
     """
 
     energy: float | None = None
-    by_cost: bool = False
+    by_cost: float = 0.0
     match: float = 1.0
     samples: int = 4096
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.by_cost <= 1:
+            raise ConfigError("by_cost is out of range", got=self.by_cost, allowed="0 to 1")
         if self.energy is not None and not 0 < self.energy <= 1:
             raise ConfigError("energy is out of range", got=self.energy, allowed="above 0, at most 1, or None")
         if not 0 <= self.match < float("inf"):
@@ -51,7 +53,7 @@ class Subspace(ChannelMethod):
             raise ConfigError("samples is out of range", got=self.samples, allowed="2 or more")
 
     @property
-    def per_cost(self) -> bool:
+    def cost_power(self) -> float:
         return self.by_cost
 
     @property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.pipeline.job import Job
-from netpress.pipeline.rdo_statistics import TEMPERATURE, calibration, drawn_direction
+from netpress.pipeline.rdo_statistics import MATRIX_LAYERS, TEMPERATURE, calibration, drawn_direction
 from netpress.structure import ChannelGroup, Channels, Place
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -56,6 +56,22 @@ def scale_places(channels: Channels, group: ChannelGroup) -> list[Place]:
         for p in group.places
         if isinstance(channels.net.get_submodule(_owner(p.tensor)), NORMS) and _is_scale(p.tensor)
     ]
+
+
+def streams(channels: Channels) -> frozenset[str]:
+    """The groups that more than one matrix makes: what residual sums tie together, which many layers read and write."""
+    found = set()
+    for name, group in channels.groups.items():
+        makers = {
+            place.tensor
+            for place in group.places
+            if not place.consumes
+            and place.axis == 0
+            and is_plain_matrix(channels.net.get_submodule(_owner(place.tensor)))
+        }
+        if len({tensor for tensor in makers if channels.net.get_parameter(tensor).dim() > 1}) > 1:
+            found.add(name)
+    return frozenset(found)
 
 
 def fisher(
@@ -121,6 +137,11 @@ def _over_places(
         return total
 
     return {name: of(group) for name, group in channels.groups.items()}
+
+
+def is_plain_matrix(module: nn.Module) -> bool:
+    """Whether every output of a layer reads every input."""
+    return isinstance(module, MATRIX_LAYERS) and getattr(module, "groups", 1) == 1
 
 
 def _owner(tensor: str) -> str:

@@ -113,25 +113,30 @@ class ChannelMethod(Method):
         bounds = self.bounds(network, costs, job)
         widths = Widths(costs, least=self.least, multiple=self.multiple)
         scores = self.scores(channels, job)
-        keep = _Fit(network, channels, widths, scores, self.per_cost, job).within(bounds)
+        keep = _Fit(network, channels, widths, scores, self.cost_power, job).within(bounds)
         _say_whole(channels, job)
         return Narrowed(slice_network(channels, keep), channels, keep)
 
-    def finish(self, narrowed: Narrowed, job: Job) -> None:
+    def finish(self, narrowed: Narrowed, job: Job, *, say: bool = True) -> None:
         """Makes good in place what can be made good without training, and says what that did."""
-        network, said = narrowed.network.to(job.device), [("as cut", _score(narrowed.network, job))]
+        network = narrowed.network.to(job.device)
+
+        def score() -> str | None:
+            return _score(network, job) if say else None
+
+        said = [("as cut", score())]
         if self.reconstruct and reconstruct(narrowed, job, samples=self.reconstruct):
-            said.append(("after least squares", _score(network, job)))
+            said.append(("after least squares", score()))
         if self.recalibrate and recalibrate(network, job, samples=self.recalibrate):
-            said.append(("with statistics re-estimated", _score(network, job)))
+            said.append(("with statistics re-estimated", score()))
         if said[0][1] is not None:
             steps = ", ".join(f"{text} {what}" for what, text in said)
             job.progress.say(f"on held-out images, before any training: {steps}")
 
     @property
-    def per_cost(self) -> bool:
-        """Whether channels are compared by worth for cost; see ``Widths.fit``."""
-        return False
+    def cost_power(self) -> float:
+        """How far channels are compared by worth for cost; ``by_cost`` of ``Widths.fit``."""
+        return 0.0
 
     def bounds(self, network: GraphNetwork, costs: Costs, job: Job) -> list[Bound]:
         """The counted bounds: of the parts that ``blocks`` names, then of the whole.
@@ -177,14 +182,14 @@ class _Fit:
     channels: Channels
     widths: Widths
     scores: Scores
-    per_cost: bool
+    by_cost: float
     job: Job
 
     def within(self, bounds: Sequence[Bound]) -> dict[str, NDArray[np.bool_]]:
         bounds = list(bounds)
         if "bytes" in self.job.bounds:
             bounds.append(self._bytes(bounds))
-        keep = self.widths.fit(self.scores, bounds, per_cost=self.per_cost)
+        keep = self.widths.fit(self.scores, bounds, by_cost=self.by_cost)
         if "latency_ms" in self.job.bounds:
             keep = self._fast_enough(bounds, keep)
         return keep
@@ -198,7 +203,7 @@ class _Fit:
         smallest = costs.at("bytes", self.widths.smallest)
         for _ in range(MOST_TRIALS):
             bound = Bound(metric="bytes", most=max(tensors, smallest))
-            keep = self.widths.fit(self.scores, [*bounds, bound], per_cost=self.per_cost)
+            keep = self.widths.fit(self.scores, [*bounds, bound], by_cost=self.by_cost)
             size = self._file_bytes(keep)
             if size <= most:
                 return bound
@@ -235,7 +240,7 @@ class _Fit:
         best, fastest = None, float("inf")
         for trial in range(MOST_TRIALS):
             middle = low if trial == 0 else (low + high) // 2  # the narrowest first: it tells whether there is any use
-            keep = self.widths.fit(self.scores, [*bounds, Bound(metric="macs", most=middle)], per_cost=self.per_cost)
+            keep = self.widths.fit(self.scores, [*bounds, Bound(metric="macs", most=middle)], by_cost=self.by_cost)
             found = self._latency(keep)
             fastest = min(fastest, found)
             if found <= most:

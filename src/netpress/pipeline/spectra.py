@@ -19,7 +19,7 @@ from netpress.data import ImageStream
 from netpress.graph import GraphNetwork
 from netpress.maths.columns import Selection, select_columns
 from netpress.maths.eigen import eigenvalues
-from netpress.pipeline.channel_scores import magnitudes
+from netpress.pipeline.channel_scores import is_plain_matrix, magnitudes
 from netpress.progress import Progress, SilentProgress
 from netpress.structure import ChannelGroup, Channels, Place
 
@@ -143,7 +143,7 @@ def read_values(network: GraphNetwork) -> dict[int, int]:
     found: dict[int, int] = {}
     for node in network.nodes:
         module = network.get_submodule(node.name) if node.is_module else None
-        if module is not None and _is_plain_matrix(module) and node.inputs[0] > 0:
+        if module is not None and is_plain_matrix(module) and node.inputs[0] > 0:
             found.setdefault(node.inputs[0] - 1, -1 if isinstance(module, nn.Linear) else 1)
     return found
 
@@ -179,11 +179,5 @@ def _readers(channels: Channels, group: ChannelGroup) -> Iterator[Place]:
     """Where plain matrices read all channels of the group."""
     for place in group.places:
         module = channels.net.get_submodule(place.tensor.rpartition(".")[0])
-        if _is_plain_matrix(module) and place.consumes and place.axis == 1 and len(place.rows) % group.size == 0:
+        if is_plain_matrix(module) and place.consumes and place.axis == 1 and len(place.rows) % group.size == 0:
             yield place
-
-
-def _is_plain_matrix(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or (
-        isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1
-    )

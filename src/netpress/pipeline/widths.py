@@ -57,7 +57,7 @@ class Widths:
         """The fewest channels of each group. (groups,)"""
         return np.array([widths[-1] for widths in self._allowed], np.int64)
 
-    def fit(self, scores: Scores, bounds: Sequence[Bound], *, per_cost: bool = False) -> dict[str, NDArray[np.bool_]]:
+    def fit(self, scores: Scores, bounds: Sequence[Bound], *, by_cost: float = 0.0) -> dict[str, NDArray[np.bool_]]:
         """Which channels stay, by group.
 
         Args:
@@ -65,7 +65,8 @@ class Widths:
                 channels go one by one; several that go at once (``multiple``) are worth their mean. What is worth less than 0 goes
                 in any case, as far as ``least`` allows.
             bounds: All hold at the end.
-            per_cost: Compare worth for what a channel costs, in the metric of the bound that it is removed for, not worth alone.
+            by_cost: Worth is divided by what a channel costs, in the metric of the bound that it is removed for, to this power:
+                0 compares worth alone, 1 worth for cost.
 
         Raises:
             BudgetError: A bound cannot be met; the text says the smallest that can be reached.
@@ -76,7 +77,7 @@ class Widths:
         removed = units.worth < 0
         for bound in bounds:
             if not self._holds(self._kept(units, removed), (bound,)):
-                removed = self._shrunk(units, removed, bound, per_cost)
+                removed = self._shrunk(units, removed, bound, by_cost)
         removed = self._filled(units, removed, bounds)
         kept = self._kept(units, removed)
         keep = {}
@@ -108,13 +109,11 @@ class Widths:
                 worth.append(float(scores[name][order[name][narrow:wide]].mean()))
         return _Units(np.array(group, np.int64), np.array(size, np.int64), np.array(worth, np.float64))
 
-    def _shrunk(self, units: _Units, removed: NDArray[np.bool_], bound: Bound, per_cost: bool) -> NDArray[np.bool_]:
+    def _shrunk(self, units: _Units, removed: NDArray[np.bool_], bound: Bound, by_cost: float) -> NDArray[np.bool_]:
         """With as many of the worst units removed as the bound asks for, of those that it is about."""
         slopes = self.costs.slopes(bound.metric, self.costs.full, bound.within)
         useful = np.flatnonzero(~removed & (slopes[units.group] > 0))
-        worth = units.worth[useful]
-        if per_cost:
-            worth = worth / (slopes[units.group[useful]] * units.size[useful])
+        worth = units.worth[useful] / (slopes[units.group[useful]] * units.size[useful]) ** by_cost
         # a unit cannot go before the one behind it in its own group
         worth = _rising_within(units.group[useful], worth)
         queue = useful[np.argsort(worth, kind="stable")]
