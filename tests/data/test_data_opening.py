@@ -104,3 +104,21 @@ def test_real_mnist_images_one_epoch(shared) -> None:
     stream = ImageStream(fit, data.preprocess, batch_size=128, shuffle=True, augment="crop_flip")
     labels = [label for x, y in stream.batches(0) for label in y.tolist() if x.shape[1:] == (1, 28, 28)]
     assert np.bincount(labels).tolist() == np.bincount(fit.labels).tolist()
+
+
+def test_labels_can_be_left_out(npz: str) -> None:
+    data = open_data(f"{npz}?train=train[:12]&test=train[12:]&labels=test")
+    assert data.train.labels is None
+    assert data.test.labels.tolist() == [k % 4 for k in range(12, 20)]
+    assert data.name == "d.npz?train=train[:12]&test=train[12:]&labels=test"
+    bare = open_data(f"{npz}?labels=none")
+    assert (bare.train.labels, bare.test.labels, bare.name) == (None, None, "d.npz?labels=none")
+    assert open_data(f"{npz}?labels=all").train.labels is not None
+    with pytest.raises(ConfigError, match="cannot read the option labels; got: 'some'; allowed: all, test, none"):
+        open_data(f"{npz}?labels=some")
+
+
+def test_images_alone_need_no_test_part(tmp_path) -> None:
+    np.savez(tmp_path / "d.npz", x_train=X)
+    data = open_data(f"npz:{tmp_path / 'd.npz'}")
+    assert (data.train.labels, data.test.labels, len(data.train)) == (None, None, 20)

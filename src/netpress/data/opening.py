@@ -8,7 +8,7 @@ from pathlib import Path
 from netpress.data.arrays import open_npz, open_python
 from netpress.data.catalogue import DATA_SETS, Source, default_root
 from netpress.data.check import check
-from netpress.data.dataset import Data
+from netpress.data.dataset import Data, Split
 from netpress.data.folder import open_folder
 from netpress.data.preprocess import Preprocess
 from netpress.data.spec import Selection, Spec, parse_spec
@@ -31,8 +31,8 @@ def open_data(
     Args:
         spec: ``digits``, ``cifar10``, ``cifar100``, ``stl10``, ``mnist``, ``svhn``, ``davis``, ``kiba``, ``npz:FILE``,
             ``folder:FOLDER`` or ``FILE.py:CALLABLE``. Options may follow: ``?train=train[:40000]&test=train[40000:]``
-            chooses rows of the parts there are; ``mean=``, ``std=`` and ``scale=`` replace the preprocessing; folders
-            take ``size=32`` and ``channels=1``.
+            chooses rows of the parts there are; ``labels=test`` leaves out those of the training images, ``labels=none``
+            all; ``mean=``, ``std=`` and ``scale=`` replace the preprocessing; folders take ``size=32`` and ``channels=1``.
         root: Where official files are looked for and downloaded to; default the environment's ``NETPRESS_DATA``, or
             ``~/.cache/netpress/data``.
         seed: Of the images that are held out where a folder has no test part.
@@ -47,7 +47,7 @@ def open_data(
     """
     parsed = parse_spec(spec)
     source = Source(Path(root).expanduser() if root is not None else default_root(), download, progress)
-    data = _select(_open(parsed, source, seed), parsed)
+    data = _without_labels(_select(_open(parsed, source, seed), parsed), parsed.labels)
     if parsed.preprocess:
         data = replace(data, preprocess=Preprocess.from_dict(data.preprocess.as_dict() | parsed.preprocess))
     return check(data)
@@ -72,7 +72,17 @@ def _open(spec: Spec, source: Source, seed: int) -> Data:
     raise UnknownNameError("data set", spec.source, [*DATA_SETS, *_FORMS], remedy=remedy)
 
 
+def _without_labels(data: Data, labels: str) -> Data:
+    if labels == "all":
+        return data
+    train = Split(data.train.images, None)
+    test = data.test if labels == "test" else Split(data.test.images, None)
+    return replace(data, name=f"{data.name}{'&' if '?' in data.name else '?'}labels={labels}", train=train, test=test)
+
+
 def _select(data: Data, spec: Spec) -> Data:
+    if len(data.test) == 0 and data.train.labels is None:
+        data = replace(data, test=data.train)  # without labels there is nothing to judge, and nothing to set apart
     if len(data.test) == 0 and "test" not in spec.selections:
         raise DataError(
             f"{data.name} has no test part",

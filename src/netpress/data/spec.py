@@ -3,7 +3,7 @@
 ::
 
     cifar10
-    npz:c.npz?train=train[:40000]&test=train[40000:]
+    npz:c.npz?train=train[:40000]&test=train[40000:]&labels=test
     folder:photos?size=32
     mydata.py:load?mean=.5&std=.5
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from netpress.errors import ConfigError, DataError, UnknownNameError
 
-OPTIONS = ("train", "test", "scale", "mean", "std")
+OPTIONS = ("train", "test", "labels", "scale", "mean", "std")
+LABELS = ("all", "test", "none")
 FOLDER_OPTIONS = ("size", "channels")
 _SELECTION = re.compile(r"(train|test)(?:\[\s*([+-]?\d+)?\s*:\s*([+-]?\d+)?\s*\])?")
 _SELECTION_FORMS = "train, test, or a run of one of them: train[:40000], train[40000:], test[100:200], train[-500:]"
@@ -64,6 +65,7 @@ class Spec:
         selections: What to use as ``train`` and as ``test``, where the spec says so.
         preprocess: Replaced values of the preprocessing: scale, mean, std.
         options: The source's own options.
+        labels: Which labels are kept: ``all``, those of ``test``, or ``none``.
     """
 
     text: str
@@ -73,6 +75,7 @@ class Spec:
     selections: dict[str, Selection] = field(default_factory=dict)
     preprocess: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
+    labels: str = "all"
 
 
 def parse_spec(text: str) -> Spec:
@@ -87,6 +90,7 @@ def parse_spec(text: str) -> Spec:
     selections: dict[str, Selection] = {}
     preprocess: dict[str, float | tuple[float, ...]] = {}
     options: dict[str, int] = {}
+    labels = "all"
     seen: set[str] = set()
     for item in query.split("&") if mark else []:
         option, equals, value = item.partition("=")
@@ -101,6 +105,10 @@ def parse_spec(text: str) -> Spec:
         seen.add(option)
         if option in ("train", "test"):
             selections[option] = parse_selection(value)
+        elif option == "labels":
+            if value not in LABELS:
+                raise ConfigError("cannot read the option labels", got=repr(value), allowed=", ".join(LABELS))
+            labels = value
         elif option in FOLDER_OPTIONS:
             options[option] = _whole(option, value)
         else:
@@ -108,7 +116,7 @@ def parse_spec(text: str) -> Spec:
             if option == "scale" and len(numbers) != 1:
                 raise ConfigError("scale is one number", got=value, allowed="such as scale=0.00392157")
             preprocess[option] = numbers[0] if option == "scale" else numbers
-    return Spec(text, source, argument, name, selections, preprocess, options)
+    return Spec(text, source, argument, name, selections, preprocess, options, labels)
 
 
 def parse_selection(text: str) -> Selection:
