@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.methods.ahosvd import AHOSVD
 from netpress.methods.pod import POD
-from netpress.pipeline import Recipe
+from netpress.pipeline import Recipe, method_names, recipe_names
 from netpress.pipeline.fields import read_yaml
 from netpress.training import Distillation
 
@@ -148,7 +148,7 @@ def test_wrong_documents(document: dict, said: str) -> None:
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown recipe; got: 'ahsvd'.*remedy: did you mean 'ahosvd'\?"):
         Recipe.read("ahsvd")
-    with pytest.raises(UnknownNameError, match="remedy: give a method's name or the path of a YAML file"):
+    with pytest.raises(UnknownNameError, match=r"remedy: give a method's name, a recipe's .* or the path of a YAML file"):
         Recipe.read("zzzzzz")
     for text, said in (
         ("[1, 2", "cannot be read; got: while parsing"),
@@ -164,6 +164,14 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ConfigError, match="cannot be read"):
         Recipe.read(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_that_have_a_name(name: str) -> None:
+    recipe = Recipe.read(name)
+    assert recipe.name == name
+    assert Recipe.read(recipe.as_dict()) == recipe
+    assert name not in method_names()
 
 
 def test_a_recipe_without_methods() -> None:
