@@ -148,7 +148,9 @@ def test_wrong_documents(document: dict, said: str) -> None:
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown recipe; got: 'ahsvd'.*remedy: did you mean 'ahosvd'\?"):
         Recipe.read("ahsvd")
-    with pytest.raises(UnknownNameError, match=r"remedy: give a method's name, a recipe's .* or the path of a YAML file"):
+    with pytest.raises(
+        UnknownNameError, match=r"remedy: give a method's name, a recipe's .* or the path of a YAML file"
+    ):
         Recipe.read("zzzzzz")
     for text, said in (
         ("[1, 2", "cannot be read; got: while parsing"),
