@@ -54,7 +54,7 @@ def scale_places(channels: Channels, group: ChannelGroup) -> list[Place]:
     return [
         p
         for p in group.places
-        if isinstance(channels.net.get_submodule(_owner(p.tensor)), NORMS) and _is_scale(p.tensor)
+        if isinstance(channels.net.get_submodule(_owner(p.tensor)), NORMS) and _is_weight(p.tensor)
     ]
 
 
@@ -66,10 +66,10 @@ def streams(channels: Channels) -> frozenset[str]:
             place.tensor
             for place in group.places
             if not place.consumes
-            and place.axis == 0
             and is_plain_matrix(channels.net.get_submodule(_owner(place.tensor)))
+            and _is_weight(place.tensor)
         }
-        if len({tensor for tensor in makers if channels.net.get_parameter(tensor).dim() > 1}) > 1:
+        if len(makers) > 1:
             found.add(name)
     return frozenset(found)
 
@@ -148,5 +148,5 @@ def _owner(tensor: str) -> str:
     return tensor.rpartition(".")[0]
 
 
-def _is_scale(tensor: str) -> bool:
+def _is_weight(tensor: str) -> bool:
     return tensor.rpartition(".")[2] == "weight"
