@@ -3,6 +3,7 @@
 from netpress.graph.count import Counts, LayerCount, count
 from netpress.graph.cuts import Cut, find_cut, legal_cuts, split
 from netpress.graph.document import expected_tensors, from_document, to_document
+from netpress.graph.fold import fold_norms
 from netpress.graph.network import GraphNetwork, Node
 from netpress.graph.trace import trace
 from netpress.graph.values import Batch, Ref
@@ -18,6 +19,7 @@ __all__ = [
     "count",
     "expected_tensors",
     "find_cut",
+    "fold_norms",
     "from_document",
     "legal_cuts",
     "split",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from netpress.errors import TrainingError
 from netpress.graph import GraphNetwork
 from netpress.measure.layout import to_channels_last
-from netpress.training.objectives import Distillation, Targets, distil_answers, refuse_shared
+from netpress.training.objectives import Distillation, Targets, distil_answers, frozen, refuse_shared
 
 
 class FeatureDistillation(ABC):
@@ -39,7 +38,7 @@ class FeatureDistillation(ABC):
         self.weight = weight
         self.nodes = frozenset(nodes)
         self._given = teacher
-        self._copy = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self._copy: Any = frozen(teacher, keep=self.nodes)
         self._layout: torch.memory_format = torch.contiguous_format
         self._ready_for: int | None = None
 

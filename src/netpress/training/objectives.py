@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError, DataError, TrainingError, UnknownNameError
+from netpress.graph import GraphNetwork, fold_norms
 from netpress.measure.layout import to_channels_last
 
 #: What a stream yields beside ``x``: labels, values to match, (labels, teacher outputs), or nothing.
@@ -229,7 +231,7 @@ class _FrozenTeacher:
 
     def __init__(self, teacher: nn.Module) -> None:
         self._given = teacher
-        self._copy = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self._copy = frozen(teacher)
         self._layout: torch.memory_format = torch.contiguous_format
         self._checked: weakref.ref[nn.Module] | None = None
 
@@ -241,6 +243,12 @@ class _FrozenTeacher:
             self._checked = weakref.ref(network)
         with torch.no_grad():  # inference_mode would forbid its output as a constant of the student's autograd graph
             return self._copy(x.contiguous(memory_format=self._layout))
+
+
+def frozen(teacher: nn.Module, *, keep: Collection[int] = ()) -> nn.Module:
+    """A private copy of a network that only answers: a traced one without its batch normalisations (see `fold_norms`)."""
+    own = fold_norms(teacher, keep=keep) if isinstance(teacher, GraphNetwork) else copy.deepcopy(teacher).eval()
+    return own.requires_grad_(False)
 
 
 def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:
