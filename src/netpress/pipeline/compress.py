@@ -216,8 +216,11 @@ def _pressed(teacher: GraphNetwork, recipe: Recipe, job: Job, example: torch.Ten
                 own = dataclasses.replace(own, bounds={m: b for m, b in job.bounds.items() if m != "bytes"})
         made = method.apply(student.to(job.device), own).to("cpu")
         student = trace(made, example)
-        if method.stage == "structure":
-            job = dataclasses.replace(job, objective=method.objective(student, own) or plain)
+        if method.stage != "values":
+            chosen = method.objective(student, own)
+            job = dataclasses.replace(
+                job, objective=chosen or (plain if method.stage == "structure" else job.objective)
+            )
         job = dataclasses.replace(job, constraints=(*job.constraints, *method.constraints(student)))
         if index == recipe.structured:
             counted = count(student)

@@ -39,6 +39,11 @@ class Method(ABC):
     #: trains it itself, with ``job.retrain``.
     stage: ClassVar[str] = "structure"
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether its training asks for labels, whatever the recipe's distillation says."""
+        return False
+
     @abstractmethod
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         """The smaller network. ``network`` is the method's own copy; the teacher is ``job.teacher`` and stays as it is."""
@@ -49,7 +54,8 @@ class Method(ABC):
 
     def objective(self, network: GraphNetwork, job: Job) -> Objective | None:
         """What the trainings after this method minimise in place of the recipe's objective, until another method changes the
-        structure; None leaves the recipe's. ``network`` is what ``apply`` gave, traced."""
+        structure; None leaves what there is: the recipe's, if this method changes the structure. ``network`` is what ``apply`` gave,
+        traced. Methods that choose values are not asked."""
         return None
 
 

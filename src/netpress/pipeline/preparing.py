@@ -25,7 +25,7 @@ from netpress.measure import Cost, cost, time_one
 from netpress.pipeline.budget import Budget
 from netpress.pipeline.inputs import first_answers, pick_device
 from netpress.pipeline.job import Job
-from netpress.pipeline.method import Method
+from netpress.pipeline.method import Method, method_name
 from netpress.pipeline.recipe import Recipe
 from netpress.progress import Progress, SilentProgress
 from netpress.training import CrossEntropy, MatchOutput, MeanSquaredError, Objective
@@ -129,6 +129,14 @@ def _objective(recipe: Recipe, task: str, teacher: GraphNetwork) -> Objective:
 def _check_labels(recipe: Recipe, data: Data) -> None:
     """Raises DataError where the training of the whole network needs labels that are not there."""
     alpha = 0.0 if recipe.distill is None else 1.0 if data.task == "regression" else recipe.distill.alpha
+    asking = [method_name(method) for method in recipe.methods if method.needs_labels]
+    if data.train.labels is None and asking:
+        raise DataError(
+            f"{data.name!r} has no labels, and {asking[0]} learns from them",
+            got=f"{asking[0]}.labels=true",
+            allowed=f"{asking[0]}.labels=false",
+            remedy="set labels=false: then it learns from the original's answers",
+        )
     if data.train.labels is None and recipe.training.epochs > 0 and alpha < 1:
         raise DataError(
             f"{data.name!r} has no labels, and this recipe learns from them",
