@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +18,7 @@ from netpress.errors import BudgetError, ConfigError
 from netpress.graph import count, trace
 from netpress.pipeline import Recipe, Result, compress
 from netpress.pipeline.dead import without_dead_channels
+from netpress.progress import SilentProgress
 
 
 def pressed(name: str, network: nn.Module, budget: str | None = None, *, data: Any = None, **settings: Any) -> Result:
@@ -115,3 +119,72 @@ def test_channels_that_nobody_reads_go_and_nothing_changes() -> None:
     again, none = without_dead_channels(smaller, x)
     assert none == 0
     assert again is smaller
+
+
+class Said(SilentProgress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_the_decoders_that_are_dropped_rebuild_the_teachers_features_within_the_printed_error() -> None:
+    network, data, said = digits_network().eval(), toy_data(400), Said()
+    recipe = Recipe.read({"methods": ["subspace"], "training": {"epochs": 0}, "hold_out": 0.5})
+    result = compress(network, recipe, data, "params=30%", latency=False, progress=said)
+    line = next(text for text in said.lines if "linear decoders" in text)
+    mean, most, reader = re.findall(r"miss (\S+) \(mean.*most: (\S+) before (\S+)\)", line)[0]
+    held = data.train.hold_out(0.5, seed=0)[1]
+    x = data.preprocess(held.images[torch.arange(len(held)).numpy()], torch.device("cpu"))
+    errors = {}
+    for layer in ("features.3", "features.7", "features.10", "classifier"):
+        rows = []
+        for net in (result.network, trace(network, x)):
+            seen: list[torch.Tensor] = []
+            handle = net.get_submodule(layer).register_forward_pre_hook(lambda _, given, to=seen: to.append(given[0]))
+            with torch.no_grad():
+                net(x)
+            handle.remove()
+            rows.append(seen[0].movedim(1, -1).flatten(0, -2).double())
+        s, t = (each - each.mean(0) for each in rows)
+        left = t - s @ torch.linalg.lstsq(s, t, driver="gelsd").solution
+        errors[layer] = float(left.square().sum() / t.square().sum())
+    assert float(most) == pytest.approx(
+        max(errors.values()), abs=0.01
+    )  # a ridge is all that differs, and a sample of places
+    assert errors[reader] == max(errors.values())
+    assert float(mean) == pytest.approx(sum(errors.values()) / 4, abs=0.01)
+    assert float(most) > 0.001  # there was something to miss
+
+
+def test_no_label_is_ever_read(tmp_path: Path) -> None:
+    """A data source that raises on labels: all of the recipe runs on it, and labels that are asked for are refused."""
+    np.savez(tmp_path / "toy.npz", x=toy_data().train.images)
+    source = tmp_path / "sealed.py"
+    source.write_text(
+        "import numpy as np\n"
+        "from netpress import Data, Split\n"
+        "class Sealed(Split):\n"
+        "    @property\n"
+        "    def labels(self):\n"
+        "        raise RuntimeError('somebody reads labels')\n"
+        "    @labels.setter\n"
+        "    def labels(self, value):\n"
+        "        pass\n"
+        "def make():\n"
+        f"    x = np.load({str(tmp_path / 'toy.npz')!r})['x']\n"
+        "    sealed = Sealed.__new__(Sealed)\n"
+        "    object.__setattr__(sealed, 'images', x)\n"
+        "    return Data('sealed', sealed, Split(x[:8], np.arange(8) % 4), tuple('abcd'))\n",
+        encoding="utf-8",
+    )
+    recipe = Recipe.read("subspace_lasso").with_settings(["training.epochs=1", "training.batch_size=16"])
+    result = compress(digits_network(), recipe, f"{source}:make?labels=test", "params=40%", latency=False)
+    assert result.quality_after is not None
+    assert result.quality_after.split == "test"
+    assert result.held_out is None
+    with pytest.raises(RuntimeError, match="somebody reads labels"):
+        compress(digits_network(), recipe, f"{source}:make", "params=40%", latency=False)

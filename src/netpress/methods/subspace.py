@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from netpress.errors import ConfigError
 from netpress.graph import GraphNetwork
 from netpress.pipeline.job import Job
@@ -14,6 +16,7 @@ from netpress.structure import Channels
 from netpress.training import Distill, DistillSubspaces, MatchOutput, Objective
 
 BATCH = 128  # images at a time, when spectra are taken
+JUDGED = 256  # held-out images, when decoders are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,12 @@ class Subspace(ChannelMethod):
         stream = job.stream(batch_size=BATCH, shuffle=self.samples < len(job.fit))
         return explained(channels, stream, samples=self.samples, energy=self.energy, progress=job.progress)
 
+    def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
+        narrow = super().apply(network, job)
+        if isinstance(narrow, GraphNetwork) and len(narrow.nodes) == len(job.teacher.nodes):
+            _say_unexplained(narrow, job)
+        return narrow
+
     def objective(self, network: GraphNetwork, job: Job) -> Objective | None:
         plain = job.objective
         if not self.match or len(network.nodes) != len(job.teacher.nodes):
@@ -74,3 +83,19 @@ class Subspace(ChannelMethod):
         if isinstance(plain, MatchOutput):
             return DistillSubspaces(job.teacher, read_values(job.teacher), None, weight=self.match)
         return None
+
+
+def _say_unexplained(network: GraphNetwork, job: Job) -> None:
+    """How much of the original's features, where layers read them, no linear decoder finds in the student's."""
+    axes = read_values(job.teacher)
+    if not axes:
+        return
+    network.to(job.device).eval()
+    x, _ = next(iter(job.stream(batch_size=JUDGED, split=job.held_out).batches(0)))
+    errors = DistillSubspaces(job.teacher, axes, None).errors(network, x)
+    worst = max(errors, key=lambda node: errors[node])
+    reader = next(node.name for node in job.teacher.nodes if node.is_module and worst + 1 in node.inputs)
+    job.progress.say(
+        f"of the energy of the original's features on {len(x)} held-out images, linear decoders of the student's miss "
+        f"{sum(errors.values()) / len(errors):.4f} (mean of {len(errors)} layers; most: {errors[worst]:.4f} before {reader})"
+    )

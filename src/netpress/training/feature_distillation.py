@@ -47,6 +47,19 @@ class FeatureDistillation(ABC):
         """What the student's value of a node misses of the teacher's, as a share of what there is to miss: 0-d."""
 
     def __call__(self, network: nn.Module, x: Tensor, y: Targets) -> dict[str, Tensor]:
+        output, answer, errors = self._run(network, x)
+        loss = distil_answers(output, answer, y, self.settings)
+        if errors:
+            loss = loss + self.weight * torch.stack(list(errors.values())).mean()
+        return {"loss": loss, "output": output}
+
+    @torch.no_grad()
+    def errors(self, network: nn.Module, x: Tensor) -> dict[int, float]:
+        """`error` of a batch (N, ...) by node, of a network in whatever mode it is; nothing is trained and no label is asked for."""
+        return {node: float(error) for node, error in self._run(network, x)[2].items()}
+
+    def _run(self, network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """What the student answers and what the teacher does, and the errors by node."""
         student = self._checked(network, x)
         wanted: dict[int, Tensor] = {}
         made: dict[int, Tensor] = {}
@@ -62,11 +75,7 @@ class FeatureDistillation(ABC):
         with torch.no_grad():
             answer = self._copy.run(x.contiguous(memory_format=self._layout), of_teacher)
         output = student.run(x, of_student)
-        loss = distil_answers(output, answer, y, self.settings)
-        errors = [self.error(node, made[node], wanted[node]) for node in sorted(self.nodes)]
-        if errors:
-            loss = loss + self.weight * torch.stack(errors).mean()
-        return {"loss": loss, "output": output}
+        return output, answer, {node: self.error(node, made[node], wanted[node]) for node in sorted(self.nodes)}
 
     def _checked(self, network: nn.Module, x: Tensor) -> GraphNetwork:
         if not isinstance(network, GraphNetwork) or len(network.nodes) != len(self._given.nodes):
