@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpress.graph import GraphNetwork
+from netpress.maths.gram import gram
 from netpress.pipeline.job import Job
 
 #: Layers whose outputs are a matrix times columns cut out of the input.
@@ -98,7 +99,7 @@ def grams(module: nn.Module, first: Tensor, second: Tensor, batch_size: int = 64
         stride = min(stride, max(1, x.shape[3] // 4))
         x, y = (t[..., index % stride :: stride].permute(1, 2, 0, 3).flatten(2) for t in (x, y))
         cross = x @ y.transpose(1, 2) if cross is None else cross.baddbmm_(x, y.transpose(1, 2))
-        own = y @ y.transpose(1, 2) if own is None else own.baddbmm_(y, y.transpose(1, 2))
+        own = gram(y) if own is None else own.add_(gram(y))
     if cross is None or own is None:
         raise ValueError("no inputs")
     return cross * (stride / len(first)), own * (stride / len(first))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from netpress.graph import GraphNetwork
+from netpress.maths.gram import gram, solve_gram
 from netpress.pipeline.job import Job
 from netpress.pipeline.narrowed import Narrowed
 from netpress.pipeline.rdo_statistics import ENOUGH, ENOUGH_A_COLUMN, calibration, patches
@@ -216,7 +217,7 @@ def _fit_matrix(module: Any, given: Tensor, wanted: Tensor, *, free_mean: bool) 
             cross -= cross_mean[:, :, None] * own_mean[:, None]
         ridge = RIDGE * own.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)  # (groups, 1)
         own.diagonal(dim1=1, dim2=2).add_(torch.where(ridge > 0, ridge, 1.0))
-        change = torch.linalg.solve(own, cross.transpose(1, 2)).transpose(1, 2)  # (groups, rows, columns)
+        change = solve_gram(own, cross.transpose(1, 2)).transpose(1, 2)  # (groups, rows, columns)
         weight.add_(change.reshape(weight.shape).to(weight))
         missed = wanted - module.forward(given)
     if bias is not None:
@@ -245,7 +246,7 @@ def _moments(module: Any, given: Tensor, missed: Tensor) -> tuple[Tensor, Tensor
             part[..., number % stride :: stride].permute(1, 2, 0, 3).flatten(2)  # (groups, columns or rows, samples)
             for part in (patches(module, given[some]), target[some])
         )
-        for place, part in enumerate((y @ y.transpose(1, 2), t @ y.transpose(1, 2), y.sum(2), t.sum(2))):
+        for place, part in enumerate((gram(y), t @ y.transpose(1, 2), y.sum(2), t.sum(2))):
             sums[place] = sums[place] + part.double()
         total += y.shape[2]
     own, cross, own_mean, cross_mean = (part / total for part in sums)
