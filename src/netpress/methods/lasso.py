@@ -11,7 +11,7 @@ from netpress.graph import GraphNetwork
 from netpress.pipeline.constraints import Constraint
 from netpress.pipeline.dead import without_dead_channels
 from netpress.pipeline.job import Job
-from netpress.pipeline.proximal import LassoPath, density_of
+from netpress.pipeline.proximal import LassoPath
 from netpress.pipeline.values import ValueMethod, ZerosKept, layers_of
 
 
@@ -27,7 +27,7 @@ class Lasso(ValueMethod):
     Source: inspired by Oyedotun, Aouada, Ottersten, Applied Intelligence 51 (2021) 834.
 
     Attributes:
-        density: Share of the weights of convolutions and linear layers that stays.
+        density: Share of the weights of convolutions and linear layers that stays and makes something that is read.
         strength: Of the largest shrinkage in a step: a weight as large as its layer's mean goes in 1 / strength steps.
         debias: Epochs without penalty, zeros kept, after the path; None takes as many as the path.
     """
@@ -47,12 +47,14 @@ class Lasso(ValueMethod):
 
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
         names = [layer.name for layer in layers_of(network, ("conv", "fc"))]
+        whole = sum(network.get_parameter(name).numel() for name in names)
         path = LassoPath.of(network, names, self.density, self.strength, job.steps(self.epochs))
         job.retrain(network, label="lasso", epochs=self.epochs, lr=self.lr, constraints=(path,), restore_best=False)
         path.finish(network)
         network, removed = without_dead_channels(network.to("cpu").eval(), job.example())
         job.progress.say(
-            f"kept {100 * density_of(network, names):.2f} % of the weights that are left; {removed} dead channels cut out"
+            f"kept {sum(int(network.get_parameter(n).count_nonzero()) for n in names):,} of {whole:,} weights; "
+            f"{removed} dead channels cut out"
         )
         epochs = self.epochs if self.debias is None else self.debias
         job.retrain(

@@ -7,19 +7,21 @@ each layer's own size, because a normalisation behind a layer makes the size of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from netpress.graph import GraphNetwork
 from netpress.maths.pruning import gradual_density, kept_count, largest_mask
 from netpress.maths.thresholds import group_soft_threshold, soft_threshold
 from netpress.pipeline.widths import Bound
 from netpress.structure import Channels, Costs, Place
 
 PATH_UNTIL = 0.8  # of the steps: λ rises while the density falls; then the density is held
+MOST_ROUNDS = 8  # of putting weights that are read in the place of those that are not
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class LassoPath:
     """Constraint: after each step ``soft_threshold(w, strength · u · size of the layer)``, u in [0, 1] being how far the density of all
     named weights is above the schedule's, in units of the schedule's.
 
+    A weight that makes a channel which nobody reads any more is no weight that is left: it does nothing, and will be cut out. So it
+    does not count for the density, or what works would end far below what was asked for.
     Source of the step: Tibshirani, J. R. Stat. Soc. B 58 (1996) 267 (the penalty); Parikh and Boyd, "Proximal algorithms", 2014,
     section 6.5.2 (the operator); of the schedule: Zhu and Gupta, arXiv 1710.01878.
 
@@ -36,6 +40,7 @@ class LassoPath:
         density: Of all of them together, at the end.
         strength: Of one step at u = 1: a weight as large as its layer's mean goes in 1 / strength steps.
         steps: Of the training.
+        channels: By group of channels where the named weights make them, and where they read them.
     """
 
     names: tuple[str, ...]
@@ -43,14 +48,21 @@ class LassoPath:
     density: float
     strength: float
     steps: int
+    channels: tuple[tuple[int, tuple[Place, ...], tuple[Place, ...]], ...] = ()
 
     @classmethod
-    def of(cls, network: nn.Module, names: Sequence[str], density: float, strength: float, steps: int) -> LassoPath:
+    def of(cls, network: GraphNetwork, names: Sequence[str], density: float, strength: float, steps: int) -> LassoPath:
         """For a network as it is now."""
         sizes = tuple(
             max(float(network.get_parameter(n).detach().double().square().mean().sqrt()), 1e-12) for n in names
         )
-        return cls(tuple(names), sizes, density, strength, steps)
+        made_and_read = []
+        for group in Channels(network).groups.values():
+            read = tuple(place for place in group.places if place.consumes)
+            made = tuple(p for p in group.places if not p.consumes and p.axis == 0 and p.tensor in names)
+            if read and made and all(place.tensor in names for place in read):
+                made_and_read.append((group.size, made, read))
+        return cls(tuple(names), sizes, density, strength, steps, tuple(made_and_read))
 
     def after_backward(self, network: nn.Module, step: int, /) -> None:
         """Nothing."""
@@ -59,20 +71,55 @@ class LassoPath:
     def after_step(self, network: nn.Module, step: int, /) -> None:
         """Shrinks."""
         wanted = gradual_density((step + 1) / max(1.0, PATH_UNTIL * self.steps), self.density)
-        excess = min(1.0, max(0.0, density_of(network, self.names) / wanted - 1))
+        excess = min(1.0, max(0.0, self.left(network) / wanted - 1))
         if excess > 0:
             for name, size in zip(self.names, self.sizes, strict=True):
                 parameter = network.get_parameter(name)
                 parameter.copy_(soft_threshold(parameter, self.strength * excess * size))
 
     @torch.no_grad()
+    def left(self, network: nn.Module) -> float:
+        """The share of the named weights that are not zero and make something that is read."""
+        kept = {name: network.get_parameter(name) != 0 for name in self.names}
+        self._drop_unread(kept)
+        return sum(int(mask.sum()) for mask in kept.values()) / max(1, sum(mask.numel() for mask in kept.values()))
+
+    @torch.no_grad()
     def finish(self, network: nn.Module) -> None:
-        """Sets what is still above the density to zero: the smallest, each in units of its layer's first size."""
-        weights = [network.get_parameter(name) for name in self.names]
-        scores = torch.cat([(w.abs() / size).reshape(-1) for w, size in zip(weights, self.sizes, strict=True)])
-        masks = largest_mask(scores, kept_count(len(scores), self.density)).split([w.numel() for w in weights])
-        for weight, mask in zip(weights, masks, strict=True):
-            weight.masked_fill_(~mask.reshape(weight.shape), 0.0)
+        """Sets what is still above the density to zero: first what nobody reads, then the smallest, each in units of its layer's first
+        size."""
+        weights = {name: network.get_parameter(name) for name in self.names}
+        scores = {name: weights[name].abs() / size for name, size in zip(self.names, self.sizes, strict=True)}
+        count = kept_count(sum(w.numel() for w in weights.values()), self.density)
+        for _ in range(MOST_ROUNDS):
+            flat = torch.cat([score.reshape(-1) for score in scores.values()])
+            masks = largest_mask(flat, count).split([w.numel() for w in weights.values()])
+            kept = {n: m.reshape(w.shape) & (scores[n] > 0) for (n, w), m in zip(weights.items(), masks, strict=True)}
+            before = sum(int(mask.sum()) for mask in kept.values())
+            self._drop_unread(kept)
+            if sum(int(mask.sum()) for mask in kept.values()) == before:
+                break
+            unread = {name: torch.ones_like(mask) for name, mask in kept.items()}
+            self._drop_unread(unread, read_by=kept)
+            for name, score in scores.items():
+                score.masked_fill_(~unread[name], 0.0)  # others come in their place
+        for name, weight in weights.items():
+            weight.masked_fill_(~kept[name], 0.0)
+
+    def _drop_unread(self, kept: dict[str, Tensor], read_by: Mapping[str, Tensor] | None = None) -> None:
+        """Takes out of the masks of weights, in place, what makes channels that no weight of the masks ``read_by`` reads."""
+        for size, made, read in reversed(self.channels):
+            reads = torch.zeros(size, dtype=torch.bool)
+            for place in read:
+                used = (
+                    (read_by or kept)[place.tensor].movedim(place.axis, 0).flatten(1).any(1).cpu()
+                )  # (places along the axis,)
+                reads[torch.from_numpy(place.channel)[used[torch.from_numpy(place.rows)]]] = True
+            if bool(reads.all()):
+                continue
+            for place in made:
+                rows = torch.from_numpy(place.rows)[~reads[torch.from_numpy(place.channel)]]
+                kept[place.tensor][rows.to(kept[place.tensor].device)] = False
 
 
 @dataclass(frozen=True)
@@ -129,12 +176,6 @@ class GroupLassoPath:
                 shrunk = group_soft_threshold(norm, self.strength * float(force[number]) * mean)
                 for place in places:
                     _scale(network.get_parameter(place.tensor), place, shrunk)
-
-
-def density_of(network: nn.Module, names: Sequence[str]) -> float:
-    """The share of the named weights that are not zero."""
-    weights = [network.get_parameter(name) for name in names]
-    return sum(int(w.count_nonzero()) for w in weights) / max(1, sum(w.numel() for w in weights))
 
 
 def reading_norms(network: nn.Module, places: Sequence[Place], size: int) -> Tensor:
