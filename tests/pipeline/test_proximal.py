@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -31,10 +32,36 @@ def path(network: GraphNetwork, density: float) -> LassoPath:
     return LassoPath(found.names, (1.0, 1.0), density, 0.01, 10, found.channels)
 
 
+def test_a_step_shrinks_by_what_it_takes_to_leave_as_many_as_the_schedule_wants() -> None:
+    network = chain([[8.0, -1.0], [2.0, 7.0]], [[6.0, -3.0], [4.0, 5.0]])
+    wide = dataclasses.replace(path(network, 0.5), strength=10.0)
+    wide.after_step(network, 9)  # the last of 10: half of the 8 weights stay
+    assert network.get_parameter("0.weight").tolist() == [[4, 0], [0, 3]]  # by the largest of those to go, which is 4
+    assert network.get_parameter("2.weight").tolist() == [[2, 0], [0, 1]]
+
+
+def test_a_step_shrinks_by_no_more_than_its_strength() -> None:
+    network = chain([[8.0, -1.0], [2.0, 7.0]], [[6.0, -3.0], [4.0, 5.0]])
+    dataclasses.replace(path(network, 0.5), strength=1.5).after_step(network, 9)
+    assert network.get_parameter("0.weight").tolist() == [[6.5, 0], [0.5, 5.5]]
+    assert network.get_parameter("2.weight").tolist() == [[4.5, -1.5], [2.5, 3.5]]
+
+
 def test_what_nobody_reads_is_not_left() -> None:
-    network = chain([[1.0, 2.0], [3.0, 4.0], [0.0, 5.0]], [[1.0, 0.0, 2.0], [1.0, 0.0, 0.0]])
-    # 3 of the 6 weights before are not zero and read (channel 1 is not), and 3 of the 6 behind
-    assert path(network, 0.5).left(network) == pytest.approx(6 / 12)
+    # by size alone 8, 7 and 6 would be the three that stay; channel 0, which 8 and 7 make, is read by a weight of .1
+    network = chain([[8.0, 7.0], [1.0, 6.0]], [[0.1, 5.0]])
+    wide = dataclasses.replace(path(network, 0.5), strength=10.0)
+    wide.after_step(network, 9)
+    left = {name: network.get_parameter(name).detach() for name in NAMES}
+    assert left["2.weight"][0, 1] > 0  # 5 stays, too: with 6 it makes something that is read
+    assert left["0.weight"][1, 1] > 0
+
+
+def test_before_the_schedule_begins_nothing_shrinks() -> None:
+    network = chain([[8.0, -1.0], [2.0, 7.0]], [[6.0, -3.0], [4.0, 5.0]])
+    slow = dataclasses.replace(path(network, 0.5), steps=10_000, strength=1.0)
+    slow.after_step(network, 0)
+    assert network.get_parameter("0.weight").tolist() == [[8, -1], [2, 7]]
 
 
 def test_the_last_cut_leaves_as_many_as_were_asked_for_and_all_of_them_are_read() -> None:

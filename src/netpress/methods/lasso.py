@@ -20,7 +20,8 @@ class Lasso(ValueMethod):
     """Trains under an L1 penalty that rises until few weights are left, cuts out channels that died, and lets the rest recover.
 
     Idea: L1 by proximal steps, so that zeros are exact; the penalty follows a path from nothing, each value starting from what the
-    one before left; at the end it goes, the zeros stay, and the survivors are trained without its bias (debiasing).
+    one before left, and is never larger than the falling density asks for; at the end it goes, the zeros stay, and the survivors are
+    trained without its bias (debiasing).
     Equation: w ← sign(w) · max(|w| - λ, 0) after each step; λ in units of the root mean square of the layer.
     Helps: behind ``subspace``, without labels; where many weights are to go and there are epochs to let them.
     Fails: in few epochs against ``prune`` (lamp, gradual), which does not shrink what stays.

@@ -21,16 +21,17 @@ from netpress.pipeline.widths import Bound
 from netpress.structure import Channels, Costs, Place
 
 PATH_UNTIL = 0.8  # of the steps: λ rises while the density falls; then the density is held
-MOST_ROUNDS = 8  # of putting weights that are read in the place of those that are not
+ROUNDS_A_STEP, MOST_ROUNDS = 2, 8  # of putting weights that are read in the place of those that are not
 
 
 @dataclass(frozen=True)
 class LassoPath:
-    """Constraint: after each step ``soft_threshold(w, strength · u · size of the layer)``, u in [0, 1] being how far the density of all
-    named weights is above the schedule's, in units of the schedule's.
+    """Constraint: after each step ``soft_threshold(w, λ · size of the layer)``, with the smallest λ that leaves no more weights than
+    the schedule wants, at most ``strength``.
 
-    A weight that makes a channel which nobody reads any more is no weight that is left: it does nothing, and will be cut out. So it
-    does not count for the density, or what works would end far below what was asked for.
+    So λ follows from the network as it is: it rises from nothing, pushes where the schedule runs ahead, and shrinks survivors by no
+    more than it takes to keep the others at zero. A weight that makes a channel which nobody reads any more is no weight that is left: it
+    does nothing, and will be cut out. Others stay in its place, or what works would end far below what was asked for.
     Source of the step: Tibshirani, J. R. Stat. Soc. B 58 (1996) 267 (the penalty); Parikh and Boyd, "Proximal algorithms", 2014,
     section 6.5.2 (the operator); of the schedule: Zhu and Gupta, arXiv 1710.01878.
 
@@ -38,7 +39,7 @@ class LassoPath:
         names: Dotted names of the weights.
         sizes: Root mean square of each at first.
         density: Of all of them together, at the end.
-        strength: Of one step at u = 1: a weight as large as its layer's mean goes in 1 / strength steps.
+        strength: The largest λ: a weight as large as its layer's mean goes in 1 / strength steps or more.
         steps: Of the training.
         channels: By group of channels where the named weights make them, and where they read them.
     """
@@ -71,25 +72,42 @@ class LassoPath:
     def after_step(self, network: nn.Module, step: int, /) -> None:
         """Shrinks."""
         wanted = gradual_density((step + 1) / max(1.0, PATH_UNTIL * self.steps), self.density)
-        excess = min(1.0, max(0.0, self.left(network) / wanted - 1))
-        if excess > 0:
+        scores = self._scores(network)
+        flat = torch.cat([score.reshape(-1) for score in scores.values()])
+        count = self._count(scores, flat, kept_count(len(flat), wanted))
+        if count < len(flat):
+            penalty = min(self.strength, float(flat.kthvalue(len(flat) - count).values))  # the largest of those to go
             for name, size in zip(self.names, self.sizes, strict=True):
                 parameter = network.get_parameter(name)
-                parameter.copy_(soft_threshold(parameter, self.strength * excess * size))
+                parameter.copy_(soft_threshold(parameter, penalty * size))
 
-    @torch.no_grad()
-    def left(self, network: nn.Module) -> float:
-        """The share of the named weights that are not zero and make something that is read."""
-        kept = {name: network.get_parameter(name) != 0 for name in self.names}
-        self._drop_unread(kept)
-        return sum(int(mask.sum()) for mask in kept.values()) / max(1, sum(mask.numel() for mask in kept.values()))
+    def _scores(self, network: nn.Module) -> dict[str, Tensor]:
+        """|w| in units of each layer's first size, by name."""
+        return {
+            n: network.get_parameter(n).detach().abs() / size for n, size in zip(self.names, self.sizes, strict=True)
+        }
+
+    def _count(self, scores: Mapping[str, Tensor], flat: Tensor, wanted: int) -> int:
+        """How many of the largest it takes so that ``wanted`` of them make something that is read; at most twice as many."""
+        count = wanted
+        for _ in range(ROUNDS_A_STEP):
+            if count >= len(flat):
+                break
+            threshold = flat.kthvalue(len(flat) - count).values
+            kept = {name: score > threshold for name, score in scores.items()}
+            self._drop_unread(kept)
+            missing = wanted - sum(int(mask.sum()) for mask in kept.values())
+            if missing <= 0:
+                break
+            count = min(len(flat), count + missing, 2 * wanted)
+        return count
 
     @torch.no_grad()
     def finish(self, network: nn.Module) -> None:
         """Sets what is still above the density to zero: first what nobody reads, then the smallest, each in units of its layer's first
         size."""
         weights = {name: network.get_parameter(name) for name in self.names}
-        scores = {name: weights[name].abs() / size for name, size in zip(self.names, self.sizes, strict=True)}
+        scores = self._scores(network)
         count = kept_count(sum(w.numel() for w in weights.values()), self.density)
         for _ in range(MOST_ROUNDS):
             flat = torch.cat([score.reshape(-1) for score in scores.values()])
