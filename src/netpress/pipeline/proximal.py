@@ -30,8 +30,8 @@ class LassoPath:
     the schedule wants, at most ``strength``.
 
     So λ follows from the network as it is: it rises from nothing, pushes where the schedule runs ahead, and shrinks survivors by no
-    more than it takes to keep the others at zero. A weight that makes a channel which nobody reads any more is no weight that is left: it
-    does nothing, and will be cut out. Others stay in its place, or what works would end far below what was asked for.
+    more than it takes to keep the others at zero. A weight that makes a channel which nobody reads any more is no weight that is
+    left: it does nothing, and will be cut out. Others stay in its place, or what works would end far below what was asked for.
     Source of the step: Tibshirani, J. R. Stat. Soc. B 58 (1996) 267 (the penalty); Parikh and Boyd, "Proximal algorithms", 2014,
     section 6.5.2 (the operator); of the schedule: Zhu and Gupta, arXiv 1710.01878.
 
