@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from netpress.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,11 +58,21 @@ def type_of(dtype: object) -> Type | None:
     return dtype if isinstance(dtype, Type) else TYPES.get(str(dtype).removeprefix("torch."))
 
 
+def known_type(dtype: object) -> Type:
+    """As `type_of`.
+
+    Raises:
+        ConfigError: it is none of the ten.
+    """
+    found = type_of(dtype)
+    if found is None:
+        raise ConfigError("not a type that tensors are stored in", got=dtype, allowed=", ".join(TYPES))
+    return found
+
+
 def torch_type(dtype: Type) -> torch.dtype:
     """What torch calls it."""
     import torch
 
-    found = getattr(torch, dtype.name)
-    if not isinstance(found, torch.dtype):
-        raise TypeError(f"torch has no type {dtype.name!r}")
+    found: torch.dtype = getattr(torch, dtype.name)
     return found
