@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from netpress.artifact import container, disk, document, table
@@ -24,7 +24,7 @@ class Contents:
         sizes: Bytes by part: ``structure`` (the graph, the tensor table, payloads of up to 16 bytes, and the fields below, all
             under one compression), ``tensors`` (all other payloads), ``checksum``, ``overhead`` (the header), and ``total``,
             their sum and the length of the file.
-        sha256: Of the whole file, as ``sha256sum`` prints it.
+        data: The whole file.
     """
 
     program: Program
@@ -34,7 +34,12 @@ class Contents:
     classes: tuple[str, ...]
     metadata: dict[str, Any]
     sizes: dict[str, int]
-    sha256: str
+    data: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole file, as ``sha256sum`` prints it."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def open_contents(path: str | os.PathLike[str]) -> Contents:
@@ -69,7 +74,7 @@ def open_contents(path: str | os.PathLike[str]) -> Contents:
         classes=tuple(classes),
         metadata=found.get("metadata", {}),
         sizes={**sizes, "total": len(data)},
-        sha256=hashlib.sha256(data).hexdigest(),
+        data=data,
     )
 
 

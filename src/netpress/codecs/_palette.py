@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_type, patterns_of, tensor_of
+from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_type, patterns_of, tensor_of, values_at
 from netpress.dtypes import FLOAT32, type_of
 from netpress.errors import FormatError
 from netpress.kernels import _distinct
@@ -61,7 +61,7 @@ class Palette:
 
     def tensor(self, symbols: NDArray[Any], shape: tuple[int, ...]) -> Any:
         """The tensor whose places hold these symbols; the symbols must be below ``len(self)``."""
-        return tensor_of(self.patterns[symbols], self.dtype, shape)
+        return tensor_of(values_at(self.patterns, symbols), self.dtype, shape)
 
 
 _remembered: ContextVar[dict[tuple[int, int], tuple[Palette, NDArray[np.uint16]] | None] | None] = ContextVar(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from netpress.dtypes import AnyType, Type, type_of
 
-__all__ = ["UNSIGNED", "AnyType", "Tensor", "is_plain", "is_type", "patterns_of", "tensor_of"]
+__all__ = ["UNSIGNED", "AnyType", "Tensor", "is_plain", "is_type", "patterns_of", "tensor_of", "values_at"]
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Tensor: TypeAlias = "torch.Tensor"
 
 UNSIGNED: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+_PIECE = 1 << 15
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -55,3 +58,12 @@ def tensor_of(patterns: NDArray[Any], dtype: AnyType, shape: tuple[int, ...]) ->
             shape, dtype=dtype
         )  # numpy gives empty arrays strides that torch cannot view as another type
     return torch.from_numpy(patterns).view(dtype).reshape(shape)
+
+
+def values_at(patterns: NDArray[Any], symbols: NDArray[Any]) -> NDArray[Any]:
+    """``patterns[symbols]``, piece by piece: numpy makes numbers of 8 bytes of the symbols, which had better stay in the cache."""
+    out = np.empty(len(symbols), patterns.dtype)
+    for start in range(0, len(symbols), _PIECE):
+        piece = slice(start, start + _PIECE)
+        out[piece] = patterns[symbols[piece]]
+    return out

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from netpress.codecs import _matrix, _palette
 from netpress.codecs._palette import Palette
-from netpress.codecs._tensors import AnyType, Tensor, tensor_of
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.errors import FormatError
 from netpress.kernels import _shared_rows
 
@@ -82,7 +82,7 @@ def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) 
             implicit,
             symbols,
         )
-    return tensor_of(palette.patterns[symbols], dtype, shape)
+    return tensor_of(values_at(palette.patterns, symbols), dtype, shape)
 
 
 def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> SharedRows:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from netpress.codecs import _huffman, _matrix, _palette
 from netpress.codecs._palette import Palette
-from netpress.codecs._tensors import AnyType, Tensor, tensor_of
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.kernels import _huffman_product
 
 CODE = 4
@@ -49,7 +49,7 @@ def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) 
     palette, stream = _parse(_matrix.Reader(payload), dtype, rows, columns)
     if stream is None:
         return tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
-    return tensor_of(palette.patterns[stream.symbols(stream.rows * columns)], dtype, shape)
+    return tensor_of(values_at(palette.patterns, stream.symbols(stream.rows * columns)), dtype, shape)
 
 
 def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> HuffmanRows:

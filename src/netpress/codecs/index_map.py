@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netpress.codecs import _matrix, _palette
 from netpress.codecs._palette import Palette
-from netpress.codecs._tensors import AnyType, Tensor, tensor_of
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.errors import FormatError
 from netpress.kernels import _index_map
 
@@ -52,7 +52,7 @@ def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) 
         return tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
     symbols = np.empty(rows * columns, np.uint16)
     _matrix.checked(_index_map.unpack, packed, width, len(palette), symbols)
-    return tensor_of(palette.patterns[symbols], dtype, shape)
+    return tensor_of(values_at(palette.patterns, symbols), dtype, shape)
 
 
 def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> IndexMap:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from netpress._version import __version__
 from netpress.dtypes import FLOAT32, known_type, type_of
-from netpress.errors import ConfigError, FormatError, NetpressError, UnsupportedOperatorError
+from netpress.errors import ConfigError, FormatError, NetpressError
 from netpress.onnx import wire
 from netpress.onnx.building import Builder, Value
 from netpress.onnx.operators import FUNCTIONS, MODULES
@@ -187,20 +187,14 @@ class _Writer:
         return found
 
     def _fold(self, layer: Node, norm: Node) -> dict[str, NDArray[Any]]:
-        """Weight and bias of a layer that does what both do, computed in float64; see `netpress.graph.fold`."""
+        """Weight and bias of a layer that does what both do; see `netpress.graph.fold`. Scale and bias are computed in float64."""
         arrays, arguments = self.builder.arrays, self.program.leaves[norm.name].arguments
 
-        def held(node: Node, last: str) -> NDArray[np.float64] | None:
-            found = arrays.get(f"{node.name}.{last}")
-            return None if found is None else found.astype(np.float64)
+        def exact(node: Node, last: str, otherwise: float) -> NDArray[np.float64]:
+            return np.asarray(arrays.get(f"{node.name}.{last}", otherwise), np.float64)
 
-        mean, variance = held(norm, "running_mean"), held(norm, "running_var")
-        gain, offset = held(norm, "weight"), held(norm, "bias")
-        weight, bias = held(layer, "weight"), held(layer, "bias")
-        if mean is None or variance is None or weight is None:
-            raise UnsupportedOperatorError("a normalisation without statistics cannot be folded", got=norm.name)
-        scale = (1.0 if gain is None else gain) / np.sqrt(variance + arguments["eps"])
-        shift = (0.0 if offset is None else offset) - mean * scale
-        rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        moved = shift if bias is None else shift + bias * scale
-        return {"weight": (weight * rows).astype(np.float32), "bias": moved.astype(np.float32)}
+        scale = exact(norm, "weight", 1.0) / np.sqrt(exact(norm, "running_var", 1.0) + arguments["eps"])
+        bias = exact(norm, "bias", 0.0) + (exact(layer, "bias", 0.0) - exact(norm, "running_mean", 0.0)) * scale
+        weight = arrays[f"{layer.name}.weight"]
+        rows = scale.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+        return {"weight": weight * rows, "bias": bias.astype(np.float32)}

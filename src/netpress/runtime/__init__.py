@@ -8,6 +8,6 @@
     outputs = network(images)  # (N, H, W, C) uint8 as in a file, or (N, *network.input_shape) ready for the network
 """
 
-from netpress.runtime.network import Network, load
+from netpress.runtime.network import Network, load, run, start
 
-__all__ = ["Network", "load"]
+__all__ = ["Network", "load", "run", "start"]
