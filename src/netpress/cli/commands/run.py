@@ -94,7 +94,7 @@ def _batches(inputs: Path, network: Network) -> Iterator[tuple[list[str], NDArra
             raise DataError(
                 "the array cannot be read", got=f"{inputs}: {error}", allowed="a file of numpy.save"
             ) from error
-        if array.ndim == len(network.input_shape):  # one input alone
+        if array.shape == network.input_shape:  # one input alone
             array = array[None]
         for start in range(0, len(array), BATCH):
             part = np.asarray(array[start : start + BATCH])
