@@ -22,13 +22,20 @@ from netpress.program.values import Batch, Ref
 MOST_BYTES = 2**31 - 1
 """Of a message of protobuf."""
 
+LEAST_APART_BYTES = 1024
+"""Smaller initializers stay in the model: ONNX Runtime looks at the values of some."""
+
 INPUT, OUTPUT = "input", "output"
 
 _MISFITS = (ValueError, TypeError, IndexError, KeyError, ArithmeticError)
 
 
 def write(
-    program: Program, arrays: Mapping[str, NDArray[Any]], *, metadata: Mapping[str, str] | None = None
+    program: Program,
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    apart: dict[str, NDArray[Any]] | None = None,
 ) -> list[wire.Piece]:
     """The model's bytes in pieces: ``b"".join`` makes one of them, and `writelines` of a file none.
 
@@ -40,6 +47,8 @@ def write(
         program: What is computed.
         arrays: Its tensors as numpy arrays, by name, those of `Program.expected`; not copied, not changed.
         metadata: Texts that go with the model.
+        apart: Where to put the larger initializers, by name, instead of into the model: to be given to the runtime beside it, which
+            saves copying them.
 
     Raises:
         UnsupportedOperatorError: An operator that cannot be said in ONNX, or a type that ONNX runtimes do not have.
@@ -53,7 +62,7 @@ def write(
         raise FormatError("the output is not batch-first", got=_spelled(output.shape))
     pieces = wire.model(
         nodes=[wire.node(s.op, s.name, s.inputs, s.outputs, s.attributes) for s in builder.steps],
-        initializers=[wire.tensor(name, array) for name, array in builder.initializers.items()],
+        initializers=[_initializer(name, array, apart) for name, array in builder.initializers.items()],
         inputs=[_info(replace(builder.input, name=INPUT), builder)],
         outputs=[_info(replace(output, name=OUTPUT), builder)],
         name="netpress",
@@ -64,6 +73,13 @@ def write(
     if (size := sum(len(piece) for piece in pieces)) > MOST_BYTES:
         raise ConfigError("the network is too large for one ONNX file", got=f"{size} bytes", allowed=MOST_BYTES)
     return pieces
+
+
+def _initializer(name: str, array: NDArray[Any], apart: dict[str, NDArray[Any]] | None) -> list[wire.Piece]:
+    if apart is None or array.nbytes < LEAST_APART_BYTES:
+        return wire.tensor(name, array)
+    apart[name] = np.ascontiguousarray(array)
+    return wire.tensor_apart(name, array)
 
 
 def _with_ties(program: Program, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

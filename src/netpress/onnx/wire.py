@@ -68,6 +68,13 @@ def tensor(name: str, array: NDArray[Any]) -> list[Piece]:
     return _joined([*head, number(2, DATA_TYPES[array.dtype.name]), text(8, name), message(9, [raw])])
 
 
+def tensor_apart(name: str, array: NDArray[Any]) -> list[Piece]:
+    """A TensorProto whose values are handed to the runtime beside the model (as "external data", of no file)."""
+    place = message(13, _joined([text(1, "location"), text(2, "beside the model")]))
+    head = [number(1, size) for size in array.shape]
+    return _joined([*head, number(2, DATA_TYPES[array.dtype.name]), text(8, name), place, number(14, 1)])
+
+
 def attribute(name: str, value: Any) -> list[Piece]:
     """An AttributeProto of an int, float, str, array, or a sequence of ints or floats."""
     if isinstance(value, bool | int):

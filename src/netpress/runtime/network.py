@@ -26,6 +26,7 @@ class Network:
 
     Attributes:
         session: ONNX Runtime's.
+        weights: Tensors that the session uses where they lie, kept as long as it is.
         input_shape: The shape of one input, without the batch dimension.
         output_shape: The shape of one output, without the batch dimension.
         input_dtype: Of the network's input.
@@ -36,6 +37,7 @@ class Network:
     """
 
     session: InferenceSession = field(repr=False)
+    weights: Mapping[str, NDArray[Any]] = field(repr=False)
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     input_dtype: np.dtype[Any]
@@ -82,9 +84,12 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Network
         MissingExtraError: ONNX Runtime is absent.
     """
     contents = open_contents(path)
-    session = start(onnx.write(contents.program, decoded(contents, threads)), threads)
+    weights: dict[str, NDArray[Any]] = {}
+    model = onnx.write(contents.program, decoded(contents, threads), apart=weights)
+    session = start(model, threads, weights)
     return Network(
         session=session,
+        weights=weights,
         input_shape=contents.program.input_shape,
         output_shape=tuple(session.get_outputs()[0].shape[1:]),
         input_dtype=contents.program.input_dtype.numpy,
@@ -106,12 +111,16 @@ def decoded(contents: Contents, threads: int | None = None) -> dict[str, NDArray
     return {stored.name: array for stored, array in zip(order, arrays, strict=True)}
 
 
-def start(model: list[Any] | bytes, threads: int | None = None) -> InferenceSession:
+def start(
+    model: list[Any] | bytes, threads: int | None = None, weights: Mapping[str, NDArray[Any]] | None = None
+) -> InferenceSession:
     """ONNX Runtime with a model, on the CPU.
 
     Args:
         model: The bytes of an ONNX model, or its pieces.
         threads: How many it computes with; None: as many as it likes.
+        weights: Initializers that the model leaves to be given (``apart`` of `netpress.onnx.write`); not copied, so that they must
+            live as long as the session.
 
     Raises:
         MissingExtraError: ONNX Runtime is absent.
@@ -126,6 +135,9 @@ def start(model: list[Any] | bytes, threads: int | None = None) -> InferenceSess
     if threads:
         options.intra_op_num_threads = threads
     try:
+        if weights:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
         whole = model if isinstance(model, bytes) else b"".join(model)
         return onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
