@@ -149,13 +149,13 @@ def test_loads_where_the_code_that_made_it_is_not(network: Tower, tmp_path: Path
 def test_memory_is_about_the_file_and_the_tensors(tmp_path: Path) -> None:
     path = tmp_path / "a"
     size_bytes = save(path, nn.Linear(1024, 2048), input_shape=(1024,), preprocess=None)
-    tracemalloc.start()  # sees the bytes of the file; torch's own memory is not python's
+    tracemalloc.start()  # sees the bytes of the file, and those of the tensor, which are decoded into an array
     try:
         read(path)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 1.2 * size_bytes
+    assert peak_bytes < 2.1 * size_bytes
 
 
 def test_a_path_may_be_text_or_a_path(network: Tower, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ NET, GOOD = "networks.py:network", "npz:good.npz"
 def test_help_names_every_command_and_where_to_start(netpress) -> None:
     outcome = netpress("--help")
     assert outcome.code == 0
-    assert COMMANDS == ["bench", "compare", "compress", "demo", "eval", "inspect", "methods", "profile", "train"]
+    assert COMMANDS == [
+        "bench", "compare", "compress", "demo", "eval", "export", "inspect", "methods", "profile", "run", "train",
+    ]  # fmt: skip
     shown = " ".join(outcome.out.split())
     for command in COMMANDS:
         assert f"│ {command} " in shown

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netpress.codecs import Codec, codec_by_name, codecs, encode
-from netpress.codecs.dense import DTYPES
+from netpress.dtypes import TYPES, torch_type
 
 CODECS = codecs()
 OPENABLE = [codec for codec in CODECS if codec.open is not None]
@@ -58,7 +58,7 @@ def test_there_are_codecs_that_multiply() -> None:
     assert len(OPENABLE) >= 3
 
 
-@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str), ids=str)
+@pytest.mark.parametrize("dtype", [torch_type(dtype) for dtype in TYPES.values()], ids=str)
 @pytest.mark.parametrize("codec", CODECS, ids=name_of)
 def test_every_type_and_shape(codec: Codec, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -71,7 +71,7 @@ def test_every_type_and_shape(codec: Codec, dtype: torch.dtype) -> None:
             assert codec.name != "dense"
 
 
-@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str), ids=str)
+@pytest.mark.parametrize("dtype", [torch_type(dtype) for dtype in TYPES.values()], ids=str)
 @pytest.mark.parametrize("codec", CODECS, ids=name_of)
 def test_random_bits_of_every_type(codec: Codec, dtype: torch.dtype) -> None:
     raw = np.random.default_rng(5).integers(0, 256, 63 * dtype.itemsize, dtype=np.uint8)

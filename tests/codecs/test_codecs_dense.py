@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpress.codecs import dense
+from netpress.dtypes import TYPES, torch_type
 from netpress.errors import FormatError
 
-ALL_DTYPES = sorted(dense.DTYPES, key=str)
+ALL_DTYPES = [torch_type(dtype) for dtype in TYPES.values()]
 SHAPES = [(), (0,), (1,), (3,), (2, 0, 5), (2, 3, 4), (5, 1, 1, 2)]
 
 

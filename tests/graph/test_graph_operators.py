@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from netpress.dtypes import TYPES
 from netpress.graph import from_document, to_document, trace
 from netpress.graph.calls import CALLS
-from netpress.graph.kinds import KINDS
 from netpress.graph.leaves import build_leaf, leaf_configuration, leaf_operator
 from netpress.graph.operators import FUNCTIONS, MODULES
-from netpress.graph.signature import Signature
-from netpress.graph.values import Batch, Ref
+from netpress.program.kinds import KINDS
+from netpress.program.signature import Signature
+from netpress.program.values import Batch, Ref
 
 # for each listed module a configuration in which every argument differs from its default
 FULL = {
@@ -174,7 +175,7 @@ class TestSignature:
         ("scalar", True, True),
         ("index", (slice(None), None, Ellipsis, 3, Ref(1), slice(1, None, 2)), [[], None, "...", 3, {"r": 2}, [1, None, 2]]),
         ("index", (slice(0, Batch(2)),), [[0, "2N"]]),
-        ("dtype", torch.float16, "float16"),
+        ("dtype", TYPES["float16"], "float16"),
         ("tensors", (Ref(0), Ref(2)), [3, 1]),
         ("output_size", (None, 2), [None, 2]),
         ("equation", "...ij,jk->...ik", "...ij,jk->...ik"),

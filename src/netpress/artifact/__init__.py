@@ -1,7 +1,35 @@
-"""The ``.netpress`` file: one network with all that is needed to run it; ``docs/format.md`` describes the bytes."""
+"""The ``.netpress`` file: one network with all that is needed to run it; ``docs/format.md`` describes the bytes.
 
-from netpress.artifact.inspection import inspect
-from netpress.artifact.reading import Artifact, load, read
-from netpress.artifact.writing import save, size
+`open_contents` reads a file without torch; the other names are imported when they are first used, since they bring it.
+"""
 
-__all__ = ["Artifact", "inspect", "load", "read", "save", "size"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from netpress.artifact.contents import Contents, open_contents
+
+if TYPE_CHECKING:
+    from netpress.artifact.inspection import inspect
+    from netpress.artifact.reading import Artifact, load, read
+    from netpress.artifact.writing import save, size
+
+__all__ = ["Artifact", "Contents", "inspect", "load", "open_contents", "read", "save", "size"]
+
+_HOME = {
+    "inspect": "inspection",
+    "Artifact": "reading",
+    "load": "reading",
+    "read": "reading",
+    "save": "writing",
+    "size": "writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found

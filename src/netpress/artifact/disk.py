@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,6 +71,8 @@ def write_file(path: str | os.PathLike[str], pieces: Iterable[bytes]) -> int:
     Raises:
         ArtifactError: the disk or the folder refuses.
     """
+    import secrets  # for writers alone: reading is to begin at once
+
     target = check_destination(path)
     partial = target.with_name(f".netpress-{secrets.token_hex(8)}.partial")
     try:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from netpress.artifact import container
-from netpress.artifact.reading import open_contents
-from netpress.artifact.table import DTYPES, StoredTensor
+from netpress.artifact.contents import open_contents
+from netpress.artifact.reading import build_shapes
+from netpress.artifact.table import StoredTensor
 
-_TYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _PATTERNS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -62,7 +62,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         ArtifactError: as for `read`.
     """
     contents = open_contents(path)
-    network = contents.shapes()
+    network = build_shapes(contents)
     rows = [_row(stored) for stored in contents.tensors]
     return {
         "format_version": container.VERSION,
@@ -104,7 +104,7 @@ def _row(stored: StoredTensor) -> dict[str, Any]:
     elements = max(1, stored.elements)
     return {
         "name": stored.name,
-        "dtype": _TYPE_NAMES[stored.dtype],
+        "dtype": stored.dtype.name,
         "shape": list(stored.shape),
         "codec": stored.codec.name,
         "size_bytes": len(stored.payload),

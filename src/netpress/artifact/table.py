@@ -16,20 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from netpress import codecs
 from netpress.artifact.container import read_varint, varint
+from netpress.dtypes import TYPES, AnyType, Type, known_type, torch_type
 from netpress.errors import FormatError, TruncatedError
 
-DTYPES: dict[str, torch.dtype] = {
-    name: getattr(torch, name)
-    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
-}
-_TYPES = tuple(DTYPES.values())
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_TYPES = tuple(TYPES[name] for name in DTYPES)
 _DENSE = 0  # the codec whose payload's length needs no saying
 
 _T = TypeVar("_T")
@@ -38,6 +38,16 @@ INLINE_BYTES = 16
 LIMIT_ELEMENTS = 2**40
 LIMIT_EXPANSION = 4096
 LIMIT_FLOOR_BYTES = 64 * 2**20
+
+
+class Described(Protocol):
+    """What is known of a tensor before it is read: a tensor of torch, or a `netpress.program.TensorSpec`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
 
 
 def limit_bytes(file_bytes: int) -> int:
@@ -53,7 +63,7 @@ class StoredTensor:
     """One tensor of a file that was checked but not yet decoded."""
 
     name: str
-    dtype: torch.dtype
+    dtype: Type
     shape: tuple[int, ...]
     codec: codecs.Codec
     payload: bytes | memoryview
@@ -70,15 +80,27 @@ class StoredTensor:
 
     def meta(self) -> Tensor:
         """Its shape and type, on the meta device."""
-        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+        import torch
+
+        return torch.empty(self.shape, dtype=torch_type(self.dtype), device="meta")
 
     def decode(self) -> Tensor:
-        """The tensor, on the CPU.
+        """The tensor of torch, on the CPU.
 
         Raises:
             FormatError: the payload is not one of its codec.
         """
-        return self._named(self.codec.decode)
+        tensor: Tensor = self._named(self.codec.decode, torch_type(self.dtype))
+        return tensor
+
+    def array(self) -> NDArray[Any]:
+        """The same values as a numpy array, for which no torch is needed; bfloat16 as its bits in uint16.
+
+        Raises:
+            FormatError: the payload is not one of its codec.
+        """
+        array: NDArray[Any] = self._named(self.codec.decode, self.dtype)
+        return array
 
     def open(self) -> codecs.Coded | None:
         """The tensor ready for products in its coded form, or None where its codec has no such form.
@@ -90,11 +112,11 @@ class StoredTensor:
         """
         if self.codec.open is None:
             return None
-        return self._named(self.codec.open)
+        return self._named(self.codec.open, self.dtype)
 
-    def _named(self, read: Callable[[memoryview, torch.dtype, tuple[int, ...]], _T]) -> _T:
+    def _named(self, read: Callable[[memoryview, AnyType, tuple[int, ...]], _T], dtype: AnyType) -> _T:
         try:
-            return read(memoryview(self.payload), self.dtype, self.shape)
+            return read(memoryview(self.payload), dtype, self.shape)
         except FormatError as error:
             raise FormatError(
                 f"tensor {self.name!r}: {error.what}", got=error.got, allowed=error.allowed, remedy=error.remedy
@@ -102,7 +124,7 @@ class StoredTensor:
 
 
 def pack(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], codec: str = codecs.AUTO
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Described], codec: str = codecs.AUTO
 ) -> tuple[bytes, list[bytes]]:
     """Stores tensors.
 
@@ -134,8 +156,8 @@ def pack(
     forms, types, lengths, inline = bytearray(), bytearray(), bytearray(), bytearray()
     pieces = []
     for name, (chosen, payload) in stored.items():
-        dtype = tensors[name].dtype
-        other = dtype != expected[name].dtype
+        dtype = known_type(tensors[name].dtype)
+        other = dtype != known_type(expected[name].dtype)
         forms += varint(2 * chosen.code + other)
         if other:
             types.append(_TYPES.index(dtype))
@@ -148,7 +170,7 @@ def pack(
     return bytes(forms + types + lengths + inline), pieces
 
 
-def unpack(table: bytes, expected: Mapping[str, Tensor], section: memoryview, file_bytes: int) -> list[StoredTensor]:
+def unpack(table: bytes, expected: Mapping[str, Described], section: memoryview, file_bytes: int) -> list[StoredTensor]:
     """Checks a table that is not trusted against the bytes that are there; takes no memory for tensors.
 
     Args:
@@ -197,10 +219,10 @@ def unpack(table: bytes, expected: Mapping[str, Tensor], section: memoryview, fi
     return found
 
 
-_Row: TypeAlias = tuple[str, torch.dtype, tuple[int, ...], codecs.Codec, int]
+_Row: TypeAlias = tuple[str, Type, tuple[int, ...], codecs.Codec, int]
 
 
-def _rows(table: bytes, expected: Mapping[str, Tensor]) -> tuple[list[_Row], int]:
+def _rows(table: bytes, expected: Mapping[str, Described]) -> tuple[list[_Row], int]:
     """The first three columns, and where the fourth begins."""
     at, forms = 0, []
     for _ in expected:
@@ -208,7 +230,7 @@ def _rows(table: bytes, expected: Mapping[str, Tensor]) -> tuple[list[_Row], int
         forms.append(form)
     dtypes = []
     for form, (name, tensor) in zip(forms, expected.items(), strict=True):
-        dtype = tensor.dtype
+        dtype = known_type(tensor.dtype)
         if form % 2:
             number = table[at] if at < len(table) else -1
             if not 0 <= number < len(_TYPES) or _TYPES[number] == dtype:

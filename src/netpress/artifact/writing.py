@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from netpress.artifact import container, disk, document, table
 from netpress.artifact.document import DEFAULT_TASK
 from netpress.codecs import AUTO
+from netpress.dtypes import type_of
 from netpress.errors import ConfigError, WeightsError
-from netpress.graph import GraphNetwork, expected_tensors, to_document, trace
+from netpress.graph import GraphNetwork, to_document, trace
+from netpress.program import Program
 
 
 def save(
@@ -74,7 +76,7 @@ def size(network: GraphNetwork) -> int:
 def _sealed(network: GraphNetwork, described: Mapping[str, Any], codec: str, allow_nonfinite: bool) -> Iterator[bytes]:
     graph, tensors = to_document(network)
     _check_tensors(tensors, allow_nonfinite)
-    rows, payloads = table.pack(tensors, expected_tensors(graph), codec)
+    rows, payloads = table.pack(tensors, Program(graph).expected, codec)
     document.check_json(graph, "graph")
     return container.seal(document.pack({"graph": graph, **described}, rows), payloads)
 
@@ -127,7 +129,7 @@ def _traced(network: nn.Module, input_shape: tuple[int, ...]) -> GraphNetwork:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], allow_nonfinite: bool) -> None:
-    unknown = [name for name, tensor in tensors.items() if tensor.dtype not in table.DTYPES.values()]
+    unknown = [name for name, tensor in tensors.items() if type_of(tensor.dtype) is None]
     if unknown:
         raise WeightsError(
             f"the format has no such type: {', '.join(unknown)}",

@@ -5,7 +5,19 @@ from __future__ import annotations
 import typer
 
 from netpress._version import __version__
-from netpress.cli.commands import bench, compare, compress, demo, evaluate, inspect, methods, profile, train
+from netpress.cli.commands import (
+    bench,
+    compare,
+    compress,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    methods,
+    profile,
+    run,
+    train,
+)
 
 app = typer.Typer(
     name="netpress",
@@ -42,6 +54,8 @@ app.command("train")(train.run)
 app.command("compress")(compress.run)
 app.command("eval")(evaluate.run)
 app.command("inspect")(inspect.run)
+app.command("run")(run.run)
+app.command("export")(export.run)
 app.command("compare")(compare.run)
 app.command("bench")(bench.run)
 app.command("demo")(demo.run)

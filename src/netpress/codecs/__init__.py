@@ -5,8 +5,9 @@ A codec is a module of this package. Its file name is its public name, and it de
 - ``CODE``: its number in a file, 0 to 255, never reused;
 - ``accepts(tensor) -> bool``: whether it can store this tensor at all;
 - ``encode(tensor) -> bytes``: the payload;
-- ``decode(payload, dtype, shape) -> Tensor``: a new tensor on the CPU. The payload is not trusted: anything but what
-  ``encode`` could have written raises `FormatError`, before memory is taken for it.
+- ``decode(payload, dtype, shape)``: a new tensor on the CPU; where ``dtype`` is one of `netpress.dtypes` and not torch's, a numpy
+  array, for which no torch is needed. The payload is not trusted: anything but what ``encode`` could have written raises
+  `FormatError`, before memory is taken for it.
 
 A codec may also define
 
@@ -24,13 +25,13 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, dtype
 
 from netpress.codecs._palette import remembering
+from netpress.codecs._tensors import AnyType, Tensor
 from netpress.errors import ConfigError, FormatError, UnknownNameError
 
 __all__ = ["AUTO", "FAST", "Codec", "Coded", "codec_by_code", "codec_by_name", "codecs", "encode"]
@@ -80,8 +81,8 @@ class Codec:
     code: int
     accepts: Callable[[Tensor], bool]
     encode: Callable[[Tensor], bytes]
-    decode: Callable[[memoryview, dtype, tuple[int, ...]], Tensor]
-    open: Callable[[memoryview, dtype, tuple[int, ...]], Coded] | None = None
+    decode: Callable[[memoryview, AnyType, tuple[int, ...]], Any]
+    open: Callable[[memoryview, AnyType, tuple[int, ...]], Coded] | None = None
     fast: bool = False
 
     def __post_init__(self) -> None:
@@ -171,6 +172,6 @@ def encode(tensor: Tensor, codec: str = AUTO) -> tuple[Codec, bytes]:
         raise ConfigError(
             f"no codec for this tensor: {codec!r} declines it",
             got=f"{tensor.dtype}, shape {tuple(tensor.shape)}, {tensor.layout}",
-            remedy="store it as a dense tensor of one of the types that codecs/dense.py lists",
+            remedy="store it as a dense tensor of one of the types of netpress.dtypes",
         )
     return min(stored, key=lambda pair: len(pair[1]))

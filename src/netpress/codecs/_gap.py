@@ -23,9 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _palette
 from netpress.codecs._gap_model import (
@@ -39,7 +37,7 @@ from netpress.codecs._gap_model import (
     unpack_levels,
 )
 from netpress.codecs._palette import Palette, read_varint, varint
-from netpress.codecs.dense import DTYPES
+from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_plain, tensor_of
 from netpress.errors import FormatError
 from netpress.kernels import _gap_events
 from netpress.kernels.threads import run_all
@@ -104,7 +102,7 @@ class Head:
 
 def accepts(tensor: Tensor) -> bool:
     """Whether the tensor has at most 65,536 distinct values, and rows that a block can hold."""
-    if tensor.layout is not torch.strided or tensor.dtype not in DTYPES:
+    if not is_plain(tensor):
         return False
     return (
         matrix_shape(tuple(tensor.shape))[1] <= MOST_POSITIONS and _palette.symbols_of(tensor, MOST_VALUES) is not None
@@ -244,7 +242,7 @@ def pack_head(palette: Palette, counts: NDArray[np.int64], model: Model, plan: P
     )
 
 
-def unpack_head(payload: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Head:
+def unpack_head(payload: memoryview, dtype: AnyType, shape: tuple[int, ...]) -> Head:
     """Reads what `pack_head` wrote.
 
     Raises:
@@ -328,9 +326,9 @@ def checked(kernel: Callable[..., Any], *arguments: Any) -> Any:
         raise FormatError("a coded stream is damaged", got=str(error)) from error
 
 
-def filled(head: Head, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def filled(head: Head, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of a payload that codes nothing: empty, or zero everywhere."""
-    return torch.zeros(shape, dtype=dtype)
+    return tensor_of(np.zeros(math.prod(shape), UNSIGNED[dtype.itemsize]), dtype, shape)
 
 
 class GapCoded:

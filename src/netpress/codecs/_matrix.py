@@ -8,13 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _palette
 from netpress.codecs._palette import Palette
-from netpress.codecs.dense import accepts as is_plain
+from netpress.codecs._tensors import AnyType, Tensor, is_plain, is_type
 from netpress.errors import ConfigError, FormatError
 from netpress.kernels import _sparse
 from netpress.kernels.threads import run_all
@@ -23,11 +21,9 @@ MOST_ELEMENTS = 2**32
 MOST_BLOCKS = 64
 """Blocks of rows that a matrix is cut into at most: what several threads share."""
 
-_UNSIGNED: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-
 
 def accepts(tensor: Tensor) -> bool:
-    """Whether it is an ordinary tensor of a type in ``dense.DTYPES``, with at most ``MOST_ELEMENTS`` values."""
+    """Whether it is an ordinary tensor of one of the ten types, with at most ``MOST_ELEMENTS`` values."""
     return is_plain(tensor) and tensor.numel() <= MOST_ELEMENTS
 
 
@@ -67,14 +63,14 @@ def matrix_of(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0], math.prod(shape[1:])
 
 
-def product_shape(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[int, int]:
+def product_shape(dtype: AnyType, shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of a tensor that is to be opened for products.
 
     Raises:
         ConfigError: not float32, fewer than two axes, or empty.
         FormatError: as `matrix_of`.
     """
-    if dtype is not torch.float32 or len(shape) < 2 or math.prod(shape) == 0:
+    if not is_type(dtype, "float32") or len(shape) < 2 or math.prod(shape) == 0:
         raise ConfigError(
             "a product with the coded form needs a float32 matrix",
             got=f"{dtype}, shape {shape}",
@@ -82,21 +78,6 @@ def product_shape(dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[int, int]
             remedy="decode it and multiply the dense tensor",
         )
     return matrix_of(shape)
-
-
-def patterns_of(tensor: Tensor) -> NDArray[Any]:
-    """The bit patterns of all values, (numel,), row-major, unsigned."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().view(_UNSIGNED[tensor.dtype.itemsize])
-
-
-def tensor_of(patterns: NDArray[Any], dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `patterns_of`; shares the array's memory."""
-    if not patterns.size:
-        return torch.empty(
-            shape, dtype=dtype
-        )  # numpy gives empty arrays strides that torch cannot view as another type
-    return torch.from_numpy(patterns).view(dtype).reshape(shape)
 
 
 def unsigned(most: int) -> Any:
@@ -147,7 +128,7 @@ class Reader:
             raise FormatError("a number of the payload cannot be", got=value, allowed=f"{allowed}")
         return value
 
-    def palette(self, dtype: torch.dtype) -> Palette:
+    def palette(self, dtype: AnyType) -> Palette:
         """A palette of that type."""
         palette, length = _palette.unpack(self.view[self.at :], dtype)
         self.at += length

@@ -20,18 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_type, patterns_of, tensor_of, values_at
+from netpress.dtypes import FLOAT32, type_of
 from netpress.errors import FormatError
 from netpress.kernels import _distinct
 
 MOST_VALUES = 65536
 LISTED, GRID, SORTED = 0, 1, 2
-_UNSIGNED: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Palette:
         step: The grid's step where the values are multiples of one; absent levels then stand in ``patterns``, too.
     """
 
-    dtype: torch.dtype
+    dtype: AnyType
     patterns: NDArray[Any]
     origin: int
     step: float | None = None
@@ -62,10 +59,9 @@ class Palette:
         """(k,) the values, for float32."""
         return self.patterns.view(np.float32)
 
-    def tensor(self, symbols: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
+    def tensor(self, symbols: NDArray[Any], shape: tuple[int, ...]) -> Any:
         """The tensor whose places hold these symbols; the symbols must be below ``len(self)``."""
-        flat = torch.from_numpy(self.patterns[symbols]).view(self.dtype)
-        return flat.reshape(shape) if flat.numel() else torch.empty(shape, dtype=self.dtype)  # with ordinary strides
+        return tensor_of(values_at(self.patterns, symbols), self.dtype, shape)
 
 
 _remembered: ContextVar[dict[tuple[int, int], tuple[Palette, NDArray[np.uint16]] | None] | None] = ContextVar(
@@ -105,7 +101,7 @@ def symbols_of(tensor: Tensor, most: int = MOST_VALUES) -> tuple[Palette, NDArra
 
 
 def _found(tensor: Tensor, most: int) -> tuple[Palette, NDArray[np.uint16]] | None:
-    bits = _patterns(tensor)
+    bits = patterns_of(tensor)
     if bits.dtype == np.uint32:
         seen, numbers = np.empty(most, np.uint32), np.empty(len(bits), np.uint16)
         found = _distinct.distinct(bits, seen, numbers)
@@ -136,12 +132,12 @@ def pack(palette: Palette) -> bytes:
     forms = [bytes([LISTED]) + head + _little(palette.patterns)]
     if palette.step is not None:
         forms.append(bytes([GRID]) + head + _little(np.array([palette.step], np.float32)) + varint(2 * palette.origin))
-    if palette.dtype is torch.float32 and k > 1:
-        forms.append(bytes([SORTED]) + head + _elias_fano(_keys(palette.patterns, torch.float32)))
+    if is_type(palette.dtype, "float32") and k > 1:
+        forms.append(bytes([SORTED]) + head + _elias_fano(_keys(palette.patterns, FLOAT32)))
     return min(forms, key=len)
 
 
-def unpack(payload: memoryview | bytes, dtype: torch.dtype) -> tuple[Palette, int]:
+def unpack(payload: memoryview | bytes, dtype: AnyType) -> tuple[Palette, int]:
     """The palette at the start of ``payload``, and how many bytes it took.
 
     Raises:
@@ -156,9 +152,9 @@ def unpack(payload: memoryview | bytes, dtype: torch.dtype) -> tuple[Palette, in
         raise FormatError("a palette has too many values", got=k, allowed=f"at most {MOST_VALUES}")
     step: float | None = None
     if form == LISTED:
-        patterns = _read(view, at, k, _UNSIGNED[dtype.itemsize])
+        patterns = _read(view, at, k, UNSIGNED[dtype.itemsize])
         at += k * dtype.itemsize
-    elif form == GRID and dtype is torch.float32:
+    elif form == GRID and is_type(dtype, "float32"):
         step32 = _read(view, at, 1, np.float32)[0]
         double, at = read_varint(view, at + 4)
         if double % 2 or double // 2 > MOST_VALUES or not np.isfinite(step32) or step32 <= 0:
@@ -169,12 +165,12 @@ def unpack(payload: memoryview | bytes, dtype: torch.dtype) -> tuple[Palette, in
         if not np.isfinite(patterns).all():
             raise FormatError("a palette's grid overflows", got=f"step {step32}, {k} levels")
         patterns = (patterns + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 is 0.0
-    elif form == SORTED and dtype is torch.float32:
+    elif form == SORTED and is_type(dtype, "float32"):
         keys, at = _read_elias_fano(view, at, k)
         patterns = np.where(keys & 0x80000000, keys ^ 0x80000000, ~keys).astype(np.uint32)
     else:
         raise FormatError("a palette has an unknown form", got=f"{form} for {dtype}", allowed="0, 1, 2")
-    if dtype is torch.bool and k and int(patterns.max()) > 1:
+    if is_type(dtype, "bool") and k and int(patterns.max()) > 1:
         raise FormatError("a palette of bools holds another value", got=int(patterns.max()), allowed="0 and 1")
     keys = _keys(patterns, dtype)
     if k > 1 and not bool((keys[1:] > keys[:-1]).all()):
@@ -214,22 +210,16 @@ def read_varint(payload: memoryview | bytes, at: int) -> tuple[int, int]:
             raise FormatError("a number of the payload is too long", allowed="63 bits")
 
 
-def _patterns(tensor: Tensor) -> NDArray[Any]:
-    """The bit patterns of all values, (numel,), row-major."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    same_width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.dtype.itemsize]
-    return flat.view(same_width).numpy().view(_UNSIGNED[tensor.dtype.itemsize])
-
-
-def _keys(patterns: NDArray[Any], dtype: torch.dtype) -> NDArray[Any]:
+def _keys(patterns: NDArray[Any], dtype: AnyType) -> NDArray[Any]:
     """Unsigned integers in the order of the values: negative floats by falling pattern, then positive ones."""
     top = patterns.dtype.type(1 << (8 * dtype.itemsize - 1))
-    if dtype in _FLOATS:
+    known = type_of(dtype)
+    if known is not None and known.is_floating_point:
         return np.where(patterns & top, ~patterns, patterns | top)
-    return patterns ^ top if dtype in _SIGNED else patterns
+    return patterns ^ top if known is not None and known.is_signed else patterns
 
 
-def _palette(patterns: NDArray[Any], dtype: torch.dtype) -> Palette:
+def _palette(patterns: NDArray[Any], dtype: AnyType) -> Palette:
     keys = _keys(patterns, dtype)
     zero = _keys(np.zeros(1, patterns.dtype), dtype)
     return Palette(dtype, np.ascontiguousarray(patterns), int(np.searchsorted(keys, zero[0])))
@@ -238,7 +228,7 @@ def _palette(patterns: NDArray[Any], dtype: torch.dtype) -> Palette:
 def _gridded(palette: Palette) -> tuple[Palette, NDArray[np.uint16]] | None:
     """The same values as multiples of one step, where they are, with the new symbol of each old one."""
     k = len(palette)
-    if palette.dtype is not torch.float32 or k < 2:
+    if not is_type(palette.dtype, "float32") or k < 2:
         return None
     values = palette.values()
     if not np.isfinite(values).all() or (palette.patterns == 0x80000000).any():
@@ -261,8 +251,8 @@ def _gridded(palette: Palette) -> tuple[Palette, NDArray[np.uint16]] | None:
                     continue
             whole = (np.arange(low, high + 1).astype(np.float32) * nudged + np.float32(0)).view(np.uint32)
             places = (levels - low).astype(np.uint16)
-            grid = Palette(torch.float32, whole, int(-low), float(nudged))
-            keys = _keys(whole, torch.float32)
+            grid = Palette(palette.dtype, whole, int(-low), float(nudged))
+            keys = _keys(whole, FLOAT32)
             return (grid, places) if bool((keys[1:] > keys[:-1]).all()) else None
     return None
 

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _palette
 from netpress.codecs._palette import Palette
+from netpress.codecs._tensors import AnyType, Tensor, is_plain, is_type
+from netpress.dtypes import type_of
 from netpress.errors import ConfigError, FormatError
 from netpress.kernels import adaptive
 from netpress.kernels.adaptive import Reader, Scan
@@ -35,29 +36,11 @@ CODE = 8
 LEVELS_A_BYTE = 16384
 BLOCK = 1 << 16
 """Levels that a product holds decoded at a time."""
-DTYPES = frozenset(
-    {
-        torch.float64,
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-        torch.bool,
-    }
-)
 
 
 def accepts(tensor: Tensor) -> bool:
     """Whether it is an ordinary (strided) tensor of at most 65,536 distinct values."""
-    return (
-        tensor.layout is torch.strided
-        and tensor.dtype in DTYPES
-        and (tensor.numel() <= _palette.MOST_VALUES or _palette.symbols_of(tensor) is not None)
-    )
+    return is_plain(tensor) and (tensor.numel() <= _palette.MOST_VALUES or _palette.symbols_of(tensor) is not None)
 
 
 def encode(tensor: Tensor) -> bytes:
@@ -79,7 +62,7 @@ def encode(tensor: Tensor) -> bytes:
     return _padded(head + body, tensor.numel())
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor that `encode` stored.
 
     Raises:
@@ -149,14 +132,14 @@ class AdaptiveCoded:
         return product
 
 
-def open(payload: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> AdaptiveCoded:
+def open(payload: memoryview, dtype: AnyType, shape: tuple[int, ...]) -> AdaptiveCoded:
     """The payload made ready for products; ``payload`` is kept, not copied.
 
     Raises:
         FormatError: the payload's head is wrong, or the tensor is not float32.
     """
-    if dtype is not torch.float32:
-        raise FormatError("only float32 multiplies in its coded form", got=dtype, allowed="torch.float32")
+    if not is_type(dtype, "float32"):
+        raise FormatError("only float32 multiplies in its coded form", got=dtype, allowed="float32")
     view = memoryview(payload)
     palette, scan, stream = _parse(view, dtype, shape)
     rows = shape[0] if len(shape) > 1 else 1
@@ -175,7 +158,7 @@ def _padded(payload: bytes, levels: int) -> bytes:
 
 
 def _parse(
-    payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]
+    payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]
 ) -> tuple[Palette, Scan | None, memoryview]:
     """Palette, scan and stream; no scan where all places hold one value."""
     view = memoryview(payload)
@@ -187,7 +170,7 @@ def _parse(
             got=f"{len(view)} bytes",
             allowed=f"{least} or more",
         )
-    if dtype not in DTYPES:
+    if type_of(dtype) is None:
         raise FormatError("an adaptive payload has a type that the codec does not store", got=dtype)
     palette, at = _palette.unpack(view, dtype)
     if not levels or len(palette) < 2:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _matrix, _nonzeros, _palette
 from netpress.codecs._nonzeros import WIDTHS, Nonzeros
+from netpress.codecs._tensors import AnyType, Tensor, is_type, patterns_of, tensor_of
 from netpress.errors import FormatError
 from netpress.kernels import _sparse
 
@@ -47,11 +46,11 @@ def encode(tensor: Tensor) -> bytes:
             numbers = _nonzeros.numbered(kept, palette)
             values = _matrix.little(numbers.astype(_matrix.unsigned(known - 1))) if known > 1 else b""
             return _head(SHARED, places) + table + places.pack() + values
-    places, kept = _nonzeros.split(_matrix.patterns_of(tensor), 0, rows, columns)
+    places, kept = _nonzeros.split(patterns_of(tensor), 0, rows, columns)
     return _head(RAW, places) + places.pack() + _matrix.little(kept)
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -61,17 +60,17 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
     places, numbers, alphabet = _parse(_matrix.Reader(payload), dtype, rows, columns)
     if alphabet is None:
         kept = numbers
-        allowed = 1 if dtype is torch.bool else None
+        allowed = 1 if is_type(dtype, "bool") else None
         if len(kept) and (int(kept.min()) == 0 or (allowed and int(kept.max()) > allowed)):
             raise FormatError("a nonzero's value is none", got=f"{kept.min()} to {kept.max()}")
     else:
         if len(numbers) and int(numbers.max()) >= len(alphabet):
             raise FormatError("a number lies beyond the palette", got=int(numbers.max()), allowed=len(alphabet) - 1)
         kept = alphabet[numbers]
-    return _matrix.tensor_of(places.merge(kept, rows * columns), dtype, shape)
+    return tensor_of(places.merge(kept, rows * columns), dtype, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> SparseRows:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> SparseRows:
     """The payload made ready for products.
 
     Raises:
@@ -139,7 +138,7 @@ def _head(form: int, places: Nonzeros) -> bytes:
 
 
 def _parse(
-    reader: _matrix.Reader, dtype: torch.dtype, rows: int, columns: int
+    reader: _matrix.Reader, dtype: AnyType, rows: int, columns: int
 ) -> tuple[Nonzeros, NDArray[Any], NDArray[Any] | None]:
     """Places, values, and the patterns they number; None: the values are patterns themselves."""
     head = reader.varint(range(12))

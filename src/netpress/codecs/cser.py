@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _matrix, _palette
 from netpress.codecs._palette import Palette
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.errors import FormatError
 from netpress.kernels import _shared_rows
 
@@ -58,7 +57,7 @@ def encode(tensor: Tensor) -> bytes:
     return start + b"".join(_matrix.little(part) for part in narrow)
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -83,10 +82,10 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
             implicit,
             symbols,
         )
-    return _matrix.tensor_of(palette.patterns[symbols], dtype, shape)
+    return tensor_of(values_at(palette.patterns, symbols), dtype, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> SharedRows:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> SharedRows:
     """The payload made ready for products.
 
     Raises:
@@ -171,7 +170,7 @@ class SharedRows:
 
 
 def _parse(
-    reader: _matrix.Reader, dtype: torch.dtype, rows: int, columns: int
+    reader: _matrix.Reader, dtype: AnyType, rows: int, columns: int
 ) -> tuple[Palette, int, tuple[NDArray[Any], ...]]:
     """The palette, the implicit number, and groups, numbers, sizes, indices; what they hold is left to the kernels."""
     palette = reader.palette(dtype)

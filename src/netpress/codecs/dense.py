@@ -7,43 +7,25 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_plain, is_type, patterns_of, tensor_of
 from netpress.errors import FormatError
 
 CODE = 0
 
-DTYPES = frozenset(
-    {
-        torch.float64,
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-        torch.bool,
-    }
-)
-
-
-def accepts(tensor: Tensor) -> bool:
-    """Whether it is an ordinary (strided) tensor of a type in ``DTYPES``."""
-    return tensor.layout is torch.strided and tensor.dtype in DTYPES
+accepts = is_plain
 
 
 def encode(tensor: Tensor) -> bytes:
     """The values of ``tensor`` (any shape, any device) as ``numel * itemsize`` bytes."""
-    values = tensor.detach().cpu().contiguous().reshape(-1)  # [...] -> [numel]
-    return _little_endian(values.view(torch.uint8).numpy(), tensor.dtype).tobytes()  # [numel * itemsize]
+    return _little_endian(patterns_of(tensor).view(np.uint8), tensor.dtype).tobytes()  # [numel * itemsize]
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored; a copy, so that ``payload`` may go.
 
     Raises:
@@ -57,15 +39,14 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
             allowed=f"{expected} bytes",
         )
     stored = np.frombuffer(payload, dtype=np.uint8)
-    if dtype is torch.bool and stored.size and int(stored.max()) > 1:
+    if is_type(dtype, "bool") and stored.size and int(stored.max()) > 1:
         raise FormatError("dense payload of bools holds another value", got=int(stored.max()), allowed="0 and 1")
-    tensor = torch.empty(shape, dtype=dtype)
-    raw = tensor.reshape(-1).view(torch.uint8).numpy()  # shares memory with `tensor`: [numel * itemsize]
-    raw[:] = _little_endian(stored, dtype)
-    return tensor
+    patterns = np.empty(math.prod(shape), UNSIGNED[dtype.itemsize])  # of its own memory, aligned as its type wants it
+    patterns.view(np.uint8)[:] = _little_endian(stored, dtype)
+    return tensor_of(patterns, dtype, shape)
 
 
-def _little_endian(raw: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+def _little_endian(raw: NDArray[np.uint8], dtype: AnyType) -> NDArray[np.uint8]:
     """Turns bytes ``[numel * itemsize]`` from the machine's order to little-endian, or back."""
     if sys.byteorder == "little":
         return raw

@@ -12,14 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import Coded, _gap, _palette
 from netpress.codecs._gap import GapCoded, Head, Plan
 from netpress.codecs._gap_model import Model
 from netpress.codecs._palette import read_varint, varint
+from netpress.codecs._tensors import AnyType, Tensor, is_type
 from netpress.errors import FormatError
 from netpress.kernels import _gap_huffman
 
@@ -66,7 +65,7 @@ def encode(tensor: Tensor) -> bytes:
     return _gap.pack_head(found.palette, found.counts, model, plan) + b"".join(table) + out[:used].tobytes()
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -82,13 +81,13 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
     return head.palette.tensor(symbols, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Coded:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Coded:
     """The payload of a float32 tensor made ready for products: checked by decoding it once, and kept as it is.
 
     Raises:
         FormatError: the payload is not one that `encode` makes, or ``dtype`` is not float32.
     """
-    if dtype is not torch.float32:
+    if not is_type(dtype, "float32"):
         raise FormatError("products are of float32 alone", got=dtype)
     view = memoryview(payload)
     head = _gap.unpack_head(view, dtype, shape)

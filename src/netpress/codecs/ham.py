@@ -8,14 +8,14 @@ tensor has more than one value. Bytes: the palette; then, unless it has fewer th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _huffman, _matrix, _palette
 from netpress.codecs._palette import Palette
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.kernels import _huffman_product
 
 CODE = 4
@@ -39,7 +39,7 @@ def encode(tensor: Tensor) -> bytes:
     return _palette.pack(palette) + _huffman.write(symbols, len(palette), rows, columns).pack()
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -48,11 +48,11 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
     rows, columns = _matrix.matrix_of(shape)
     palette, stream = _parse(_matrix.Reader(payload), dtype, rows, columns)
     if stream is None:
-        return _matrix.tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
-    return _matrix.tensor_of(palette.patterns[stream.symbols(stream.rows * columns)], dtype, shape)
+        return tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
+    return tensor_of(values_at(palette.patterns, stream.symbols(stream.rows * columns)), dtype, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> HuffmanRows:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> HuffmanRows:
     """The payload made ready for products.
 
     Raises:
@@ -107,9 +107,7 @@ class HuffmanRows:
         return _matrix.multiply(product, bounds, self.columns, x, threads)
 
 
-def _parse(
-    reader: _matrix.Reader, dtype: torch.dtype, rows: int, columns: int
-) -> tuple[Palette, _huffman.Stream | None]:
+def _parse(reader: _matrix.Reader, dtype: AnyType, rows: int, columns: int) -> tuple[Palette, _huffman.Stream | None]:
     palette = reader.palette(dtype)
     _matrix.need_values(palette, rows * columns)
     if len(palette) < 2:

@@ -7,14 +7,14 @@ byte, without gaps between rows; the last byte's unused bits are 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _matrix, _palette
 from netpress.codecs._palette import Palette
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of, values_at
 from netpress.errors import FormatError
 from netpress.kernels import _index_map
 
@@ -40,7 +40,7 @@ def encode(tensor: Tensor) -> bytes:
     return _palette.pack(palette) + packed.tobytes()
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -49,13 +49,13 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
     rows, columns = _matrix.matrix_of(shape)
     palette, width, packed = _parse(_matrix.Reader(payload), dtype, rows * columns)
     if not width:
-        return _matrix.tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
+        return tensor_of(np.repeat(palette.patterns, rows * columns), dtype, shape)
     symbols = np.empty(rows * columns, np.uint16)
     _matrix.checked(_index_map.unpack, packed, width, len(palette), symbols)
-    return _matrix.tensor_of(palette.patterns[symbols], dtype, shape)
+    return tensor_of(values_at(palette.patterns, symbols), dtype, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> IndexMap:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> IndexMap:
     """The payload made ready for products.
 
     Raises:
@@ -105,7 +105,7 @@ def _width(palette: Palette) -> int:
     return max(0, len(palette) - 1).bit_length()
 
 
-def _parse(reader: _matrix.Reader, dtype: torch.dtype, elements: int) -> tuple[Palette, int, NDArray[np.uint8]]:
+def _parse(reader: _matrix.Reader, dtype: AnyType, elements: int) -> tuple[Palette, int, NDArray[np.uint8]]:
     palette = reader.palette(dtype)
     _matrix.need_values(palette, elements)
     width, packed = _width(palette), reader.rest()

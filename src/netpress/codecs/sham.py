@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from netpress.codecs import _huffman, _matrix, _nonzeros, _palette
 from netpress.codecs._nonzeros import WIDTHS, Nonzeros
+from netpress.codecs._tensors import AnyType, Tensor, tensor_of
 from netpress.errors import FormatError
 from netpress.kernels import _huffman_product
 
@@ -47,7 +46,7 @@ def encode(tensor: Tensor) -> bytes:
     return head + _huffman.write(_nonzeros.numbered(kept, palette), known, rows, starts).pack()
 
 
-def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Any:
     """The tensor of ``shape`` that `encode` stored.
 
     Raises:
@@ -59,10 +58,10 @@ def decode(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ..
     if stream is not None:
         starts = places.starts(np.arange(rows + 2, dtype=np.int64))
         kept = alphabet[stream.symbols(starts[stream.rows])]
-    return _matrix.tensor_of(places.merge(kept, rows * columns), dtype, shape)
+    return tensor_of(places.merge(kept, rows * columns), dtype, shape)
 
 
-def open(payload: memoryview | bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> SparseHuffmanRows:
+def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> SparseHuffmanRows:
     """The payload made ready for products.
 
     Raises:
@@ -123,7 +122,7 @@ class SparseHuffmanRows:
 
 
 def _parse(
-    reader: _matrix.Reader, dtype: torch.dtype, rows: int, columns: int
+    reader: _matrix.Reader, dtype: AnyType, rows: int, columns: int
 ) -> tuple[Nonzeros, NDArray[Any], _huffman.Stream | None]:
     palette = reader.palette(dtype)
     _matrix.need_values(palette, rows * columns)

@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netpress.data.dataset import Data, Split, file_identity
+from netpress.data.image_files import SUFFIXES, decode, need_pillow
 from netpress.data.preprocess import Preprocess
-from netpress.errors import DataError, MissingExtraError
+from netpress.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TEST_SHARE = 0.2
 _THREADS = min(8, os.cpu_count() or 1)
 _IMAGENET = Preprocess(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _GREY = Preprocess(1 / 255, (0.5,), (0.5,))
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class FolderImages:
@@ -68,27 +67,7 @@ class FolderImages:
         return f"{self.size}{self.channels}".encode() + file_identity(self.paths, self.root)
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
-        from PIL import Image, ImageOps  # optional, and slow to import
-
-        try:
-            with Image.open(path) as opened:
-                if opened.mode in _DEEP_MODES:
-                    raise DataError(
-                        f"{path} has more than 8 bits a channel",
-                        got=f"mode {opened.mode}",
-                        remedy="convert it to 8 bits",
-                    )
-                image = ImageOps.exif_transpose(opened)
-                if "transparency" in image.info:
-                    image = image.convert("RGBA")  # Pillow warns when it drops a palette's transparency itself
-                image = image.convert("RGB" if self.channels == 3 else "L")
-                if image.size != self.size[::-1]:
-                    image = ImageOps.fit(image, self.size[::-1], method=Image.Resampling.BILINEAR)
-                return np.asarray(image, dtype=np.uint8).reshape(self.shape[1:])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"cannot decode the image {path}", got=error, remedy="repair or remove the file") from error
+        return decode(path, self.size, self.channels)
 
 
 def open_folder(folder: Path, *, size: int | None = None, channels: int | None = None, seed: int = 0) -> Data:
@@ -107,10 +86,7 @@ def open_folder(folder: Path, *, size: int | None = None, channels: int | None =
         MissingExtraError: Pillow is absent.
         DataError: No images, loose images beside class folders, other classes in test than in train.
     """
-    try:
-        from PIL import Image  # optional, and slow to import
-    except ImportError as error:
-        raise MissingExtraError("pillow", "data", "reading image files") from error
+    need_pillow()
     if not folder.is_dir():
         raise DataError("there is no such folder", got=folder, allowed="a folder of images", remedy="check the path")
     channels = channels or 3
@@ -120,6 +96,8 @@ def open_folder(folder: Path, *, size: int | None = None, channels: int | None =
     tests = [folder / part for part in ("test", "val") if train_folder != folder and (folder / part).is_dir()]
     paths, labels, classes = _list_images(train_folder)
     if size is None:
+        from PIL import Image
+
         try:
             with Image.open(paths[0]) as first:
                 shape = (first.height, first.width)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netpress.data.arrays import open_npz, open_python
 from netpress.data.catalogue import DATA_SETS, Source, default_root
-from netpress.data.check import check
+from netpress.data.checking import check
 from netpress.data.dataset import Data, Split
 from netpress.data.folder import open_folder
 from netpress.data.preprocess import Preprocess

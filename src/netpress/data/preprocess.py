@@ -1,18 +1,24 @@
-"""From stored images to network input: one affine map a channel, as float32 NCHW."""
+"""From stored images to network input: one affine map a channel, as float32 NCHW.
+
+Torch is imported where tensors are asked for; `Preprocess.array` does without.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from netpress.dtypes import TYPES, AnyType, type_of
 from netpress.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -73,35 +79,65 @@ class Preprocess:
         """
         return self.normalise(channels_first(as_tensor(images).to(device=device)))
 
+    def array(self, images: NDArray[Any]) -> NDArray[Any]:
+        """As a call, to the bit, from array to array.
+
+        Raises:
+            DataError: As for a call.
+        """
+        stored = np.asarray(images)
+        if stored.dtype.kind not in "iufb":
+            raise DataError(
+                "these are not inputs", got=f"dtype {stored.dtype}", allowed="whole or floating point numbers"
+            )
+        if stored.ndim < 2:
+            raise DataError("these are not inputs", got=f"shape {stored.shape}", allowed="(N, ...), two or more")
+        if stored.ndim == 3:
+            stored = stored[:, None]  # (N, H, W) -> (N, 1, H, W)
+        elif is_channels_last(stored.shape, stored.dtype):
+            stored = stored.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+        if self.indices:
+            return np.ascontiguousarray(stored, np.int64)
+        scale, shift = self._affine(stored.shape)
+        out = np.array(stored, np.float32, order="C")
+        if scale is not None:
+            out *= np.float32(scale) if isinstance(scale, float) else scale
+        return out if shift is None else np.add(out, shift, out=out)
+
     def normalise(self, stored: Tensor) -> Tensor:
         """The numbers alone, for images that are (N, C, H, W) already; what is stored is not changed."""
+        import torch
+
         if self.indices:
             return stored.to(torch.int64)
-        scale, shift = self._affine(stored)
+        factor, shift = (
+            torch.from_numpy(part).to(stored.device) if isinstance(part, np.ndarray) else part
+            for part in self._affine(tuple(stored.shape))
+        )
         # Copied into plain NCHW: a permuted view would stay channels-last, and .view(N, -1) would fail on it.
         out = stored.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        if scale is not None:
-            out.mul_(scale)
+        if factor is not None:
+            out.mul_(factor)
         return out if shift is None else out.add_(shift)
 
-    def _affine(self, stored: Tensor) -> tuple[Tensor | float | None, Tensor | None]:
-        """``scale / std`` and ``-mean / std``, each None where it would change nothing."""
+    def _affine(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32] | float | None, NDArray[np.float32] | None]:
+        """``scale / std`` and ``-mean / std`` for images of that shape, each None where it would change nothing."""
         if not self.mean and not self.std:
             return (None if self.scale == 1 else self.scale), None
-        channels = stored.shape[1]
+        channels = shape[1]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) > 1 and len(values) != channels:
                 raise DataError(
                     f"preprocess: {name} has {len(values)} numbers, the images have {channels} channels",
-                    got=f"shape {tuple(stored.shape)} as (N, C, ...)",
+                    got=f"shape {shape} as (N, C, ...)",
                     allowed=f"1 or {channels} numbers",
                     remedy="uint8 is (N, H, W, C) when the last dimension is 1, 3 or 4, and (N, C, H, W) otherwise",
                 )
-        shape = (1, -1) + (1,) * (stored.ndim - 2)
-        std = torch.tensor(self.std or (1.0,), dtype=torch.float64)
-        mean = torch.tensor(self.mean or (0.0,), dtype=torch.float64)
-        scale = (self.scale / std).to(stored.device, torch.float32).view(shape)  # (1, C, 1, 1)
-        return scale, (-mean / std).to(stored.device, torch.float32).view(shape)  # (1, C, 1, 1)
+        spread = (1, -1) + (1,) * (len(shape) - 2)
+        std = np.array(self.std or (1.0,), np.float64)
+        mean = np.array(self.mean or (0.0,), np.float64)
+        scale = (self.scale / std).astype(np.float32).reshape(spread)  # (1, C, 1, 1)
+        return scale, (-mean / std).astype(np.float32).reshape(spread)  # (1, C, 1, 1)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; ``indices`` only where it is set."""
@@ -128,7 +164,7 @@ class Preprocess:
         return cls(**document)
 
 
-def is_channels_last(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+def is_channels_last(shape: tuple[int, ...], dtype: AnyType | np.dtype[Any]) -> bool:
     """Whether four-dimensional images are (N, H, W, C).
 
     uint8 (files, pixels): exactly when the last dimension is 1, 3 or 4. Anything else (floating point may be feature
@@ -136,7 +172,7 @@ def is_channels_last(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
     """
     if len(shape) != 4 or shape[3] not in (1, 3, 4):
         return False
-    return dtype == torch.uint8 or (shape[1] == shape[2] > 4)
+    return type_of(dtype) == TYPES["uint8"] or (shape[1] == shape[2] > 4)
 
 
 def channels_first(stored: Tensor) -> Tensor:
@@ -152,6 +188,9 @@ def channels_first(stored: Tensor) -> Tensor:
 
 def as_tensor(images: NDArray[Any] | Tensor) -> Tensor:
     """A tensor of the same numbers; shares memory where torch can use it safely."""
+    import torch
+    from torch import Tensor
+
     if isinstance(images, Tensor):
         return images
     images = np.asarray(images)

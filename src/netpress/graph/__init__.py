@@ -4,9 +4,10 @@ from netpress.graph.count import Counts, LayerCount, count
 from netpress.graph.cuts import Cut, find_cut, legal_cuts, split
 from netpress.graph.document import expected_tensors, from_document, to_document
 from netpress.graph.fold import fold_norms
-from netpress.graph.network import GraphNetwork, Node
+from netpress.graph.network import GraphNetwork
 from netpress.graph.trace import trace
-from netpress.graph.values import Batch, Ref
+from netpress.program.nodes import Node
+from netpress.program.values import Batch, Ref
 
 __all__ = [
     "Batch",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import GraphError, TraceError
-from netpress.graph.network import GraphNetwork, Node
+from netpress.graph.network import GraphNetwork
+from netpress.program.nodes import Node
 
 
 def assemble(

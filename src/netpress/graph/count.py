@@ -13,9 +13,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from netpress.graph.network import GraphNetwork, Node
-from netpress.graph.operators import FUNCTIONS, PARAMETER
+from netpress.graph.network import GraphNetwork
+from netpress.graph.operators import FUNCTIONS
 from netpress.graph.shapes import PROBE_BATCH, depends_on_input, infer_values, sample_shape
+from netpress.program.nodes import Node
+from netpress.program.operators import PARAMETER
 
 
 @dataclass(frozen=True)

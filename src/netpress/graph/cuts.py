@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from netpress.errors import CutError, nearest
 from netpress.graph.assemble import find_tensor
 from netpress.graph.count import node_macs, node_parameters
-from netpress.graph.network import GraphNetwork, Node
-from netpress.graph.operators import BUFFER
+from netpress.graph.network import GraphNetwork
 from netpress.graph.shapes import depends_on_input, infer_values, sample_shape
-from netpress.graph.values import Ref, map_refs
+from netpress.program.nodes import Node
+from netpress.program.operators import BUFFER
+from netpress.program.values import Ref, map_refs
 
 
 @dataclass(frozen=True)

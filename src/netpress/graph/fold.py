@@ -7,7 +7,6 @@ linear layer does to its rows: W ← s·W, b ← s·b + β - μ·s (Jacob et al.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from netpress.graph.network import GraphNetwork
 from netpress.graph.shapes import infer_values
+from netpress.program.folding import adjacent
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -33,18 +33,9 @@ def fold_norms(network: GraphNetwork, *, keep: Collection[int] = ()) -> GraphNet
         keep: Numbers of nodes whose values somebody looks at; layers among them are not folded.
     """
     network = copy.deepcopy(network).eval()
-    readers = Counter(index for node in network.nodes for index in node.inputs)
-    calls = Counter(node.name for node in network.nodes if node.is_module)
     values: list[Any] = []
-    for node in network.nodes:
-        if not node.is_module:
-            continue
-        before = node.inputs[0] - 1
-        layer = network.nodes[before] if before >= 0 else None
-        if layer is None or not layer.is_module or before in keep or readers[before + 1] > 1:
-            continue
-        if calls[node.name] > 1 or calls[layer.name] > 1:
-            continue  # what is behind one call is not behind the other
+    for before, k in adjacent(network.nodes, keep):
+        layer, node = network.nodes[before], network.nodes[k]
         norm: Any = network.get_submodule(node.name)
         matrix: Any = network.get_submodule(layer.name)
         if type(norm) not in NORMS or type(matrix) not in MATRICES or not norm.track_running_stats:

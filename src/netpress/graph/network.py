@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,40 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from netpress.errors import GraphError
-from netpress.graph.operators import BUFFER, FUNCTIONS, MODULES, PARAMETER
-from netpress.graph.values import Batch, Ref, refs
-
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One step of the program; node ``k`` makes value ``k + 1`` (value 0 is the network's input).
-
-    Attributes:
-        name: A module's or a tensor's dotted name; for a function the dotted name of the module that called it, which
-            is empty at the root. A module that is called twice has two nodes of one name.
-        op: A key of `MODULES` or of `FUNCTIONS`, or ``"parameter"`` or ``"buffer"``: the tensor of that name.
-        args: Canonical arguments (see `values`); a module's only argument is the `Ref` of its input.
-    """
-
-    name: str
-    op: str
-    args: tuple[Any, ...] = ()
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Indices of the values that the node reads, in order of its arguments."""
-        return tuple(refs(self.args))
-
-    @property
-    def is_module(self) -> bool:
-        return self.op in MODULES
-
-    @property
-    def is_tensor(self) -> bool:
-        """Whether the node only reads a parameter or a buffer."""
-        return self.op in (PARAMETER, BUFFER)
+from netpress.graph.operators import FUNCTIONS
+from netpress.program.nodes import Node, check_name
+from netpress.program.values import Batch, Ref
 
 
 class GraphNetwork(nn.Module):
@@ -234,18 +202,6 @@ def _maker(arg: Any) -> Callable[[list[Any], int], Any] | None:
             return None
         return lambda values, batch: tuple([make(values, batch) if make else item for make, item in pairs])
     return None
-
-
-def check_name(name: str) -> list[str]:
-    """The parts of a dotted name of a module or tensor; ``GraphError`` if it is none."""
-    parts = name.split(".")
-    if len(name) > 512 or len(parts) > 32 or not all(_PART.fullmatch(part) for part in parts):
-        raise GraphError(
-            "not a name of a module or tensor",
-            got=repr(name[:80]),
-            allowed="up to 32 parts of letters, digits, _ and -, joined by dots",
-        )
-    return parts
 
 
 def _owner(root: nn.Module, name: str, leaves: Mapping[str, nn.Module]) -> tuple[nn.Module, str]:

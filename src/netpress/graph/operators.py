@@ -1,11 +1,9 @@
-"""The closed list of operators a traced network is made of. Two tables, and nothing else is ever run:
+"""What the operators of the closed list (`netpress.program.operators`) are in torch. Two tables, and nothing else is ever run:
 
 - `MODULES`: leaf modules of ``torch.nn`` that stay real modules, each with the configuration that rebuilds it;
 - `FUNCTIONS`: operators without state, each with an explicit signature and the callable that computes it.
 
-Names are looked up in these tables only, never by import or ``getattr``, so that a file can name nothing else. A name
-keeps its meaning for ever: an operator whose meaning must change gets a new name, and old files go on to mean what they
-meant.
+Names are looked up in these tables only, never by import or ``getattr``, so that a file can name nothing else.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netpress.graph.kinds import MOST_ITEMS
-from netpress.graph.signature import Signature
-
-PARAMETER, BUFFER = "parameter", "buffer"  # nodes that read a tensor of the network at its dotted name
+from netpress.dtypes import Type, torch_type
+from netpress.program import operators as listed
+from netpress.program.kinds import MOST_ITEMS
+from netpress.program.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -57,75 +55,34 @@ class FunctionOperator:
     follows_training: bool = False
 
 
-MODULES: dict[str, ModuleOperator] = {}
-FUNCTIONS: dict[str, FunctionOperator] = {}
-
-
 # ---------------------------------------------------------------- modules
 
-_CONV = 'stride:window=1 padding:padding=0 dilation:window=1 groups:count=1 bias:bool=true padding_mode:padding_mode="zeros"'
-_TRANSPOSED = (
-    "stride:window=1 padding:padding=0 output_padding:padding=0 groups:count=1 bias:bool=true dilation:window=1"
-)
-_NORM = "num_features:count eps:float=1e-05 momentum:float?=0.1 affine:bool=true track_running_stats:bool=true"
-_POOL = "kernel_size:window stride:window?=null padding:padding=0"
-
-
-def _module(classes: type[nn.Module] | tuple[type[nn.Module], ...], signature: str, **fixed: Any) -> None:
-    for cls in classes if isinstance(classes, tuple) else (classes,):
-        MODULES[cls.__name__] = ModuleOperator(cls, Signature.parse(signature), fixed)
-
-
-_module((nn.Conv1d, nn.Conv2d, nn.Conv3d), f"in_channels:count out_channels:count kernel_size:window {_CONV}")
-_module(
-    (nn.ConvTranspose1d, nn.ConvTranspose2d),
-    f"in_channels:count out_channels:count kernel_size:window {_TRANSPOSED}",
-    padding_mode="zeros",
-)
-_module(nn.Linear, "in_features:count out_features:count bias:bool=true")
-_module(
-    nn.Embedding,
-    "num_embeddings:count embedding_dim:count padding_idx:natural?=null",
-    max_norm=None,
-    scale_grad_by_freq=False,
-    sparse=False,
-)
-_module((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _NORM)
-_module(nn.LayerNorm, "normalized_shape:shape eps:float=1e-05 elementwise_affine:bool=true bias:bool=true")
-_module(nn.GroupNorm, "num_groups:count num_channels:count eps:float=1e-05 affine:bool=true")
-_module(nn.PReLU, "num_parameters:count=1")
-_module((nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Identity), "")
-_module(nn.LeakyReLU, "negative_slope:float=0.01")
-_module(nn.ELU, "alpha:float=1.0")
-_module(nn.GELU, 'approximate:approximation="none"')
-_module(nn.Softplus, "beta:float=1.0 threshold:float=20.0")
-_module(nn.Hardtanh, "min_val:float=-1.0 max_val:float=1.0")
-_module(nn.Softmax, "dim:dim")
-_module(nn.LogSoftmax, "dim:dim")
-_module(
-    (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _POOL + " dilation:window=1 ceil_mode:bool=false", return_indices=False
-)
-_module(nn.AvgPool1d, _POOL + " ceil_mode:bool=false count_include_pad:bool=true")
-_module(nn.AvgPool2d, _POOL + " ceil_mode:bool=false count_include_pad:bool=true divisor_override:count?=null")
-_module((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), "output_size:output_size")
-_module((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), "output_size:output_size", return_indices=False)
-_module(nn.Flatten, "start_dim:dim=1 end_dim:dim=-1")
-_module(nn.Unflatten, "dim:dim unflattened_size:shape")
-_module((nn.Dropout, nn.Dropout1d, nn.Dropout2d), "p:float=0.5")
-_module((nn.ZeroPad2d, nn.ReflectionPad2d), "padding:offsets")
-_module(nn.PixelShuffle, "upscale_factor:count")
-_module(
-    nn.Upsample,
-    'size:window?=null scale_factor:factor?=null mode:resampling="nearest" align_corners:bool?=null',
-    recompute_scale_factor=None,
-)
+_CLASSES: tuple[type[nn.Module], ...] = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear, nn.Embedding,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm,
+    nn.PReLU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.Hardsigmoid, nn.Identity,
+    nn.LeakyReLU, nn.ELU, nn.GELU, nn.Softplus, nn.Hardtanh, nn.Softmax, nn.LogSoftmax,
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d,
+    nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.ZeroPad2d, nn.ReflectionPad2d,
+    nn.PixelShuffle, nn.Upsample,
+)  # fmt: skip
+_FIXED: dict[type[nn.Module], dict[str, Any]] = {
+    nn.ConvTranspose1d: {"padding_mode": "zeros"},
+    nn.ConvTranspose2d: {"padding_mode": "zeros"},
+    nn.Embedding: {"max_norm": None, "scale_grad_by_freq": False, "sparse": False},
+    **{
+        pool: {"return_indices": False}
+        for pool in (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+    },
+    nn.Upsample: {"recompute_scale_factor": None},
+}
+MODULES: dict[str, ModuleOperator] = {
+    cls.__name__: ModuleOperator(cls, listed.MODULES[cls.__name__], _FIXED.get(cls, {})) for cls in _CLASSES
+}
 
 
 # ---------------------------------------------------------------- functions
-
-
-def _function(name: str, call: Callable[..., Any], signature: str, **flags: bool) -> None:
-    FUNCTIONS[name] = FunctionOperator(call, Signature.parse(signature), **flags)
 
 
 def _bounded(pieces: int, name: str) -> None:
@@ -222,6 +179,18 @@ def _reduce(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda input, dim=None, keepdim=False: call(input) if dim is None else call(input, dim, keepdim)
 
 
+def _softmax(input: Tensor, dim: int, dtype: Type | None = None) -> Tensor:
+    return torch.softmax(input, dim, dtype=None if dtype is None else torch_type(dtype))
+
+
+def _log_softmax(input: Tensor, dim: int, dtype: Type | None = None) -> Tensor:
+    return torch.log_softmax(input, dim, dtype=None if dtype is None else torch_type(dtype))
+
+
+def _to(input: Tensor, dtype: Type) -> Tensor:
+    return input.to(torch_type(dtype))
+
+
 def _gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return F.gelu(input, approximate=approximate)
 
@@ -234,8 +203,12 @@ def _var(input: Tensor, dim: int | tuple[int, ...] | None = None, correction: in
     return torch.var(input, dim, correction=correction, keepdim=keepdim)
 
 
-_BINARY = "input:operand other:operand"
-_OPERATORS: dict[str, Callable[..., Any]] = {
+_ELEMENTWISE: tuple[Callable[..., Any], ...] = (
+    torch.neg, torch.abs, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.sin, torch.cos, torch.sign,
+    torch.erf, torch.sigmoid, torch.tanh, torch.relu, F.relu6, F.silu, F.mish, F.hardswish, F.hardsigmoid,
+    torch.detach, torch.logical_not,
+)  # fmt: skip
+_CALLS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
@@ -248,126 +221,88 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "le": operator.le,
     "eq": operator.eq,
     "ne": operator.ne,
-}
-for _name, _operator in _OPERATORS.items():
-    _function(_name, _operator, _BINARY)
-_function("minimum", torch.minimum, "input other")
-_function("maximum", torch.maximum, "input other")
-for _elementwise in (
-    torch.neg, torch.abs, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.sin, torch.cos, torch.sign,
-    torch.erf, torch.sigmoid, torch.tanh, torch.relu, F.relu6, F.silu, F.mish, F.hardswish, F.hardsigmoid,
-    torch.detach, torch.logical_not,
-):  # fmt: skip
-    _function(_elementwise.__name__, _elementwise, "input")
-_function("logsigmoid", F.logsigmoid, "input")
-_function("gelu", _gelu, 'input approximate:approximation="none"')
-_function("leaky_relu", F.leaky_relu, "input negative_slope:float=0.01")
-_function("elu", F.elu, "input alpha:float=1.0")
-_function("softplus", F.softplus, "input beta:float=1.0 threshold:float=20.0")
-_function("hardtanh", F.hardtanh, "input min_val:float=-1.0 max_val:float=1.0")
-_function("prelu", F.prelu, "input weight")
-_function("softmax", torch.softmax, "input dim:dim dtype:dtype?=null")
-_function("log_softmax", torch.log_softmax, "input dim:dim dtype:dtype?=null")
-_function("clamp", torch.clamp, "input min:scalar?=null max:scalar?=null")
-_function("where", torch.where, "condition input:operand other:operand")
-_function("masked_fill", Tensor.masked_fill, "input mask value:scalar")
-
-_function("matmul", torch.matmul, "input other")
-_function("bmm", torch.bmm, "input mat2")
-_function("addmm", torch.addmm, "input mat1 mat2")
-_function("baddbmm", torch.baddbmm, "input batch1 batch2")
-_function("einsum", _einsum, "equation:equation operands:tensors")
-_function("linear", F.linear, "input weight bias:tensor?=null")
-_function("embedding", _embedding, "input weight padding_idx:offset?=null")
-_FCONV = "input weight bias:tensor?=null stride:window=1 padding:padding=0"
-_function("conv1d", F.conv1d, f"{_FCONV} dilation:window=1 groups:count=1")
-_function("conv2d", F.conv2d, f"{_FCONV} dilation:window=1 groups:count=1")
-_function("conv3d", F.conv3d, f"{_FCONV} dilation:window=1 groups:count=1")
-_FTRANSPOSED = f"{_FCONV} output_padding:padding=0 groups:count=1 dilation:window=1"
-_function("conv_transpose1d", F.conv_transpose1d, _FTRANSPOSED)
-_function("conv_transpose2d", F.conv_transpose2d, _FTRANSPOSED)
-_function(
-    "batch_norm",
-    _batch_norm,
-    "input running_mean:tensor?=null running_var:tensor?=null weight:tensor?=null bias:tensor?=null "
-    "momentum:float=0.1 eps:float=1e-05",
-    follows_training=True,
-)
-_function(
-    "layer_norm", F.layer_norm, "input normalized_shape:shape weight:tensor?=null bias:tensor?=null eps:float=1e-05"
-)
-_function("group_norm", F.group_norm, "input num_groups:count weight:tensor?=null bias:tensor?=null eps:float=1e-05")
-_function("dropout", _dropout, "input p:float=0.5", follows_training=True)
-_function("dropout1d", _dropout1d, "input p:float=0.5", follows_training=True)
-_function("dropout2d", _dropout2d, "input p:float=0.5", follows_training=True)
-_function(
-    "scaled_dot_product_attention",
-    _attention,
-    "query key value attn_mask:tensor?=null dropout_p:float=0.0 is_causal:bool=false scale:float?=null",
-)
-
-_function("cat", torch.cat, "tensors:tensors dim:dim=0")
-_function("stack", torch.stack, "tensors:tensors dim:dim=0")
-_function("split", _split, "input split_size_or_sections:pieces dim:dim=0", many=True)
-_function("chunk", _chunk, "input chunks:count dim:dim=0", many=True)
-_function("unbind", _unbind, "input dim:dim=0", many=True)
-_function("max_over", _max_over, "input dim:dim keepdim:bool=false", many=True)
-_function("item", operator.getitem, "input index:natural")  # one of the tensors that a `many` operator returned
-_function("getitem", operator.getitem, "input index:index")
-_function("flatten", torch.flatten, "input start_dim:dim=0 end_dim:dim=-1")
-_function("reshape", torch.reshape, "input shape:sizes")
-_function("expand", Tensor.expand, "input size:sizes")
-_function("repeat", Tensor.repeat, "input repeats:sizes")
-_function("permute", torch.permute, "input dims:dims")
-_function("transpose", torch.transpose, "input dim0:dim dim1:dim")
-_function("squeeze", _squeeze, "input dim:dims?=null")
-_function("unsqueeze", torch.unsqueeze, "input dim:dim")
-_function("movedim", torch.movedim, "input source:dims destination:dims")
-_function("flip", torch.flip, "input dims:dims")
-_function("roll", torch.roll, "input shifts:shifts dims:dims")
-_function("pad", F.pad, 'input pad:offsets mode:pad_mode="constant" value:float=0.0')
-_function("to", Tensor.to, "input dtype:dtype")
-_REDUCTIONS: dict[str, Callable[..., Tensor]] = {
-    "mean": torch.mean,
-    "sum": torch.sum,
-    "amax": torch.amax,
-    "amin": torch.amin,
-}
-for _name, _reduction in _REDUCTIONS.items():
-    _function(_name, _reduce(_reduction), "input dim:dims?=null keepdim:bool=false")
-_function("var", _var, "input dim:dims?=null correction:natural=1 keepdim:bool=false")
-_FPOOL = "input kernel_size:window stride:window?=null padding:padding=0"
-_function("max_pool1d", F.max_pool1d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
-_function("max_pool2d", F.max_pool2d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
-_function("max_pool3d", F.max_pool3d, f"{_FPOOL} dilation:window=1 ceil_mode:bool=false")
-_function("avg_pool1d", F.avg_pool1d, f"{_FPOOL} ceil_mode:bool=false count_include_pad:bool=true")
-_function(
-    "avg_pool2d",
-    F.avg_pool2d,
-    f"{_FPOOL} ceil_mode:bool=false count_include_pad:bool=true divisor_override:count?=null",
-)
-_ADAPTIVE: dict[str, Callable[..., Any]] = {
+    "minimum": torch.minimum,
+    "maximum": torch.maximum,
+    **{call.__name__: call for call in _ELEMENTWISE},
+    "logsigmoid": F.logsigmoid,
+    "gelu": _gelu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "softplus": F.softplus,
+    "hardtanh": F.hardtanh,
+    "prelu": F.prelu,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "clamp": torch.clamp,
+    "where": torch.where,
+    "masked_fill": Tensor.masked_fill,
+    "matmul": torch.matmul,
+    "bmm": torch.bmm,
+    "addmm": torch.addmm,
+    "baddbmm": torch.baddbmm,
+    "einsum": _einsum,
+    "linear": F.linear,
+    "embedding": _embedding,
+    "conv1d": F.conv1d,
+    "conv2d": F.conv2d,
+    "conv3d": F.conv3d,
+    "conv_transpose1d": F.conv_transpose1d,
+    "conv_transpose2d": F.conv_transpose2d,
+    "batch_norm": _batch_norm,
+    "layer_norm": F.layer_norm,
+    "group_norm": F.group_norm,
+    "dropout": _dropout,
+    "dropout1d": _dropout1d,
+    "dropout2d": _dropout2d,
+    "scaled_dot_product_attention": _attention,
+    "cat": torch.cat,
+    "stack": torch.stack,
+    "split": _split,
+    "chunk": _chunk,
+    "unbind": _unbind,
+    "max_over": _max_over,
+    "item": operator.getitem,
+    "getitem": operator.getitem,
+    "flatten": torch.flatten,
+    "reshape": torch.reshape,
+    "expand": Tensor.expand,
+    "repeat": Tensor.repeat,
+    "permute": torch.permute,
+    "transpose": torch.transpose,
+    "squeeze": _squeeze,
+    "unsqueeze": torch.unsqueeze,
+    "movedim": torch.movedim,
+    "flip": torch.flip,
+    "roll": torch.roll,
+    "pad": F.pad,
+    "to": _to,
+    "mean": _reduce(torch.mean),
+    "sum": _reduce(torch.sum),
+    "amax": _reduce(torch.amax),
+    "amin": _reduce(torch.amin),
+    "var": _var,
+    "max_pool1d": F.max_pool1d,
+    "max_pool2d": F.max_pool2d,
+    "max_pool3d": F.max_pool3d,
+    "avg_pool1d": F.avg_pool1d,
+    "avg_pool2d": F.avg_pool2d,
     "adaptive_avg_pool1d": F.adaptive_avg_pool1d,
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "adaptive_max_pool1d": F.adaptive_max_pool1d,
     "adaptive_max_pool2d": F.adaptive_max_pool2d,
+    "interpolate": _interpolate,
+    "pixel_shuffle": F.pixel_shuffle,
+    "pixel_unshuffle": F.pixel_unshuffle,
 }
-for _name, _pool in _ADAPTIVE.items():
-    _function(_name, _pool, "input output_size:output_size")
-_function(
-    "interpolate",
-    _interpolate,
-    'input size:window?=null scale_factor:factor?=null mode:resampling="nearest" align_corners:bool?=null',
-)
-_function("pixel_shuffle", F.pixel_shuffle, "input upscale_factor:count")
-_function("pixel_unshuffle", F.pixel_unshuffle, "input downscale_factor:count")
+_FOLLOW_TRAINING = frozenset({"batch_norm", "dropout", "dropout1d", "dropout2d"})
+FUNCTIONS: dict[str, FunctionOperator] = {
+    name: FunctionOperator(
+        call, listed.FUNCTIONS[name].signature, listed.FUNCTIONS[name].many, name in _FOLLOW_TRAINING
+    )
+    for name, call in _CALLS.items()
+}
 
 
 def operator_of(op: str) -> ModuleOperator | FunctionOperator | None:
     """The operator called ``op``, or None. `PARAMETER` and `BUFFER` are no operators but reads."""
     return MODULES.get(op) or FUNCTIONS.get(op)
-
-
-def returns_many(op: str) -> bool:
-    """Whether nodes of ``op`` return a tuple of tensors, to be taken apart by ``item``."""
-    return op in FUNCTIONS and FUNCTIONS[op].many

@@ -17,8 +17,9 @@ from netpress.errors import NetpressError, TraceError, UnsupportedOperatorError
 from netpress.graph.calls import ADAPTED, CALLS, CASTS, DECOMPOSED, MODE_DEPENDENT, READS, SAME_VALUES, SHAPE_ONLY
 from netpress.graph.leaves import leaf_operator
 from netpress.graph.network import GraphNetwork
-from netpress.graph.operators import BUFFER, FUNCTIONS, PARAMETER
-from netpress.graph.values import Ref
+from netpress.graph.operators import FUNCTIONS
+from netpress.program.operators import BUFFER, PARAMETER
+from netpress.program.values import Ref
 
 
 @dataclass

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from netpress.errors import TraceError, UnsupportedOperatorError
-from netpress.graph.network import Node
-from netpress.graph.operators import BUFFER, FUNCTIONS, MODULES
+from netpress.graph.operators import FUNCTIONS, MODULES
 from netpress.graph.recorder import Record, Recorder, place_of
-from netpress.graph.values import Batch, Ref, map_refs
+from netpress.program.nodes import Node
+from netpress.program.operators import BUFFER
+from netpress.program.values import Batch, Ref, map_refs
 
 
 class _DifferError(Exception):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork
-from netpress.graph.operators import BUFFER
+from netpress.program.operators import BUFFER
 from netpress.structure.atoms import Labels
 from netpress.structure.flow import Flow, Slot
 from netpress.structure.follow import OUTPUT, flow_of

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from netpress.graph import Node, Ref
-from netpress.graph.operators import FUNCTIONS, PARAMETER
+from netpress.graph.operators import FUNCTIONS
+from netpress.program.operators import PARAMETER
 from netpress.structure.flow import Flow
 from netpress.structure.labels import varied
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netpress.graph.kinds import KINDS, Kind
+from netpress.program.kinds import KINDS, Kind
 
 
 class _Required:

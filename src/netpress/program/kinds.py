@@ -1,7 +1,7 @@
 """The kinds of argument that operators take: how each is checked, written and read.
 
 A kind turns what a torch call or a JSON document holds into one canonical Python value, or raises ``ValueError`` with
-what it would have accepted. Canonical values compare by value: numbers, strings, ``None``, tuples, slices, `Ref`, `Batch`.
+what it would have accepted. Canonical values compare by value: numbers, strings, ``None``, tuples, slices, `Ref`, `Batch`, `Type`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from netpress.graph.values import Batch, Ref
-
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "int16": torch.int16,
-    "int8": torch.int8,
-    "uint8": torch.uint8,
-    "bool": torch.bool,
-}
-DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+from netpress.dtypes import TYPES, Type, type_of
+from netpress.program.values import Batch, Ref
 
 LARGEST = 2**31 - 1  # of any integer in a document; sizes beyond it are not networks
 MOST_ITEMS = 4096  # of any list in a node, and of the pieces that a split may make
@@ -149,10 +134,11 @@ def _equation(value: Any) -> str:
     return value.replace(" ", "")
 
 
-def _dtype(value: Any) -> torch.dtype:
-    if not isinstance(value, torch.dtype) or value not in DTYPE_NAMES:
-        raise ValueError(f"one of the types {', '.join(DTYPES)}")
-    return value
+def _dtype(value: Any) -> Type:
+    found = None if isinstance(value, str) else type_of(value)
+    if found is None:
+        raise ValueError(f"one of the types {', '.join(TYPES)}")
+    return found
 
 
 def _size(value: Any) -> int | Batch:
@@ -303,14 +289,14 @@ def _decode_index_item(item: Any, base: int) -> Any:
     return _decode_number(item, base)
 
 
-def _encode_dtype(value: torch.dtype, base: int) -> str:
-    return DTYPE_NAMES[value]
+def _encode_dtype(value: Type, base: int) -> str:
+    return value.name
 
 
-def _decode_dtype(value: Any, base: int) -> torch.dtype:
-    if not isinstance(value, str) or value not in DTYPES:
-        raise ValueError(f"one of the types {', '.join(DTYPES)}")
-    return DTYPES[value]
+def _decode_dtype(value: Any, base: int) -> Type:
+    if not isinstance(value, str) or value not in TYPES:
+        raise ValueError(f"one of the types {', '.join(TYPES)}")
+    return TYPES[value]
 
 
 def _encode_bool(value: bool, base: int) -> int:

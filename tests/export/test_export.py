@@ -1,0 +1,121 @@
+"""Every target: what it writes answers as the file does, and what does not is not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import netpress
+import onnx
+from netpress.data import Data, Preprocess, Split
+from netpress.errors import ArtifactError, DataError, UnknownNameError
+from netpress.export import _checked, export, target_by_name, target_names
+from netpress.export import onnx as onnx_target
+
+PREPROCESS = Preprocess(1 / 255, (0.5,), (0.25,))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    ).eval()
+    path = tmp_path_factory.mktemp("export") / "small.netpress"
+    netpress.save(path, network, input_shape=(1, 8, 8), preprocess=PREPROCESS.as_dict(), classes=["a", "b", "c"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    rng = np.random.default_rng(2)
+    train, test = (
+        Split(rng.integers(0, 256, (count, 8, 8), dtype=np.uint8), rng.integers(0, 3, count)) for count in (6, 20)
+    )
+    return Data(name="noise", train=train, test=test, classes=("a", "b", "c"), preprocess=PREPROCESS)
+
+
+def test_targets_are_the_files_of_the_folder() -> None:
+    folder = Path(_checked.__file__).parent
+    files = {path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")}
+    assert set(target_names()) == files >= {"onnx", "safetensors", "torch-export"}
+    with pytest.raises(UnknownNameError, match=r"unknown export target; got: 'onx'; .*did you mean 'onnx'"):
+        target_by_name("onx")
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_what_is_written_answers_the_same(target: str, file: Path, data: Data, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = export(file, target, out, data=data)
+    assert done.max_abs_difference < 1e-5
+    assert done.size_bytes == out.stat().st_size
+    assert done.samples == 8 + 1 + 20
+    assert done.quality is not None
+    assert done.quality["correct"] == done.quality["correct_exported"]
+    assert (done.quality["count"], done.quality["answered_differently"]) == (20, 0)
+    assert list(tmp_path.iterdir()) == [out]
+    x = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(target_by_name(target).open(out)(x), netpress.load(file)(x), rtol=1e-5, atol=1e-5)
+    assert done.as_dict()["versions"]
+
+
+def test_an_onnx_model_says_what_it_is(file: Path, tmp_path: Path) -> None:
+    done = export(file, "onnx", tmp_path / "a.onnx")
+    model = onnx.load(tmp_path / "a.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert done.as_dict()["opset"] == model.opset_import[0].version == 18
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert said["netpress.task"] == '"classification"'
+    assert said["netpress.classes"] == '["a", "b", "c"]'
+
+
+def test_what_disagrees_is_not_kept(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = onnx_target.open
+
+    def wrong(path: Path):  # type: ignore[no-untyped-def]
+        return lambda x: right(path)(x) + 0.01
+
+    monkeypatch.setattr(onnx_target, "open", wrong)
+    out = tmp_path / "a.onnx"
+    out.write_bytes(b"what was there")
+    with pytest.raises(ArtifactError, match=r"does not answer as the file does, and was not kept; got: .*0\.01"):
+        export(file, "onnx", out)
+    assert out.read_bytes() == b"what was there"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("answer", [lambda x: torch.full((len(x), 3), float("nan")), lambda x: torch.zeros(len(x), 4)])
+def test_answers_that_are_no_numbers_or_of_another_shape(
+    answer, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(onnx_target, "open", lambda path: answer)
+    with pytest.raises(ArtifactError, match="not kept"):
+        export(file, "onnx", tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_difference_on_images_alone_is_seen(
+    file: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = onnx_target.open
+    monkeypatch.setattr(onnx_target, "open", lambda path: lambda x: right(path)(x) + 0.01 * (len(x) == 20))
+    export(file, "onnx", tmp_path / "a.onnx")
+    with pytest.raises(ArtifactError, match="not kept"):
+        export(file, "onnx", tmp_path / "b.onnx", data=data)
+
+
+def test_data_of_another_shape(file: Path, tmp_path: Path) -> None:
+    split = Split(np.zeros((4, 9, 9), np.uint8), np.zeros(4, int))
+    other = Data(name="wide", train=split, test=split, classes=("a", "b", "c"), preprocess=PREPROCESS)
+    with pytest.raises(DataError, match="'wide' does not fit"):
+        export(file, "onnx", tmp_path / "a.onnx", data=other)
+
+
+def test_a_folder_that_is_not_there(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="folder does not exist"):
+        export(file, "onnx", tmp_path / "nowhere" / "a.onnx")
