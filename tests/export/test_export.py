@@ -12,7 +12,7 @@ from torch import nn
 import netpress
 import onnx
 from netpress.data import Data, Preprocess, Split
-from netpress.errors import ArtifactError, DataError, UnknownNameError
+from netpress.errors import ArtifactError, ConfigError, DataError, UnknownNameError
 from netpress.export import _checked, export, target_by_name, target_names
 from netpress.export import onnx as onnx_target
 
@@ -49,15 +49,17 @@ def test_targets_are_the_files_of_the_folder() -> None:
 
 @pytest.mark.parametrize("target", target_names())
 def test_what_is_written_answers_the_same(target: str, file: Path, data: Data, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / f"out{target_by_name(target).suffix}"
     done = export(file, target, out, data=data)
     assert done.max_abs_difference < 1e-5
-    assert done.size_bytes == out.stat().st_size
+    written = sorted(tmp_path.iterdir())
+    assert done.size_bytes == sum(path.stat().st_size for path in written)
+    assert out in written
+    assert all(path.name.startswith("out.") for path in written)
     assert done.samples == 8 + 1 + 20
     assert done.quality is not None
     assert done.quality["correct"] == done.quality["correct_exported"]
     assert (done.quality["count"], done.quality["answered_differently"]) == (20, 0)
-    assert list(tmp_path.iterdir()) == [out]
     x = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(target_by_name(target).open(out)(x), netpress.load(file)(x), rtol=1e-5, atol=1e-5)
@@ -119,3 +121,9 @@ def test_data_of_another_shape(file: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="folder does not exist"):
         export(file, "onnx", tmp_path / "nowhere" / "a.onnx")
+
+
+def test_a_model_of_openvino_needs_its_suffix(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"two files.*got: small.onnx.*remedy: -o small.xml"):
+        export(file, "openvino", tmp_path / "small.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,14 @@
 A target is a module of this package. Its file name, with ``-`` for ``_``, is its public name, and it defines
 
 - ``SUFFIX``: what its files are called at the end;
-- ``write(stored, path) -> None``: writes the network of a ``netpress.artifact.Artifact``, which is left as it is;
+- ``write(stored, path) -> None``: writes the network of a ``netpress.artifact.Artifact``, which is left as it is; more files may go
+  beside ``path``, whose folder is empty, or ``path`` may become a folder;
 - ``open(path) -> Callable[[Tensor], Tensor]``: a function that runs what was written, (N, *input_shape) to (N, *output_shape), on the
   CPU. It reads the written file and nothing else of what is there;
 - ``about() -> dict``: what ``--json`` says besides: versions of packages, of formats. JSON-able.
 
-A target that needs a package which netpress does not bring raises `MissingExtraError` from ``write``. `export` writes to a file
-of another name, runs it beside the network, and gives it its own name where both agree; a target need not check anything.
+A target that needs a package which netpress does not bring raises `MissingExtraError` from ``write``. `export` lets it write into a
+folder aside, runs what is there beside the network, and moves it to its place where both agree; a target need not check anything.
 Files whose name begins with an underscore are shared by targets and are none themselves.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,9 @@ class Exported:
     """What was written and how it agrees.
 
     Attributes:
-        path: The written file.
+        path: The written file, the first of several, or the folder.
         target: Its form.
-        size_bytes: Its length.
+        size_bytes: Of all that was written.
         max_abs_difference: The largest difference between its outputs and those of the file's network.
         samples: How many random inputs, and images of the data, were compared.
         quality: With labelled data, right answers of both, and images that they answer differently; else None.
@@ -93,22 +94,29 @@ def export(
     """
     chosen, stored = target_by_name(target), read(file)
     destination = check_destination(path)
-    partial = destination.with_name(f".netpress-{secrets.token_hex(8)}{chosen.suffix}")
+    aside = destination.with_name(
+        f".netpress-{secrets.token_hex(8)}"
+    )  # in the same folder, so that files move in one step
     try:
-        chosen.write(stored, partial)
-        answers = chosen.open(partial)
-        compared = _Comparison(stored, answers, target)
+        aside.mkdir()
+        chosen.write(stored, aside / destination.name)
+        compared = _Comparison(stored, chosen.open(aside / destination.name), target)
         compared.random(seed)
         quality = None if data is None else compared.on(data, progress)
-        os.replace(partial, destination)
+        written = [entry for entry in sorted(aside.rglob("*")) if entry.is_file()]
+        size_bytes = sum(entry.stat().st_size for entry in written)
+        for entry in written:
+            place = destination.parent / entry.relative_to(aside)
+            place.parent.mkdir(exist_ok=True, parents=True)
+            os.replace(entry, place)
     except OSError as error:
         raise ArtifactError("the export cannot be written", got=f"{destination}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
     return Exported(
         path=destination,
         target=target,
-        size_bytes=destination.stat().st_size,
+        size_bytes=size_bytes,
         max_abs_difference=compared.largest,
         samples=compared.samples,
         quality=quality,

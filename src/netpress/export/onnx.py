@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ SUFFIX = ".onnx"
 
 
 def write(stored: Artifact, path: Path) -> None:
-    """Task, classes and preprocessing go with the model as its metadata."""
+    with path.open("wb") as file:
+        file.writelines(pieces(stored))
+
+
+def pieces(stored: Artifact) -> Iterable[bytes | memoryview]:
+    """The bytes of the model; task, classes and preprocessing go with it as its metadata."""
     document, tensors = to_document(stored.network)
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     said = {"task": stored.task, "classes": list(stored.classes), "preprocess": stored.preprocess}
-    pieces = onnx.write(
+    return onnx.write(
         Program(document), arrays, metadata={f"netpress.{key}": json.dumps(value) for key, value in said.items()}
     )
-    with path.open("wb") as file:
-        file.writelines(pieces)
 
 
 def open(path: Path) -> Callable[[Tensor], Tensor]:

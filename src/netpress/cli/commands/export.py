@@ -13,7 +13,9 @@ from netpress.cli.console import OUT, TerminalProgress, print_json, size
 
 def run(
     file: Annotated[Path, typer.Argument(help="A .netpress file.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx, safetensors, torch-export.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORM", help="onnx, openvino (NAME.xml), safetensors or torch-export.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     data: Annotated[
         str | None,
