@@ -164,6 +164,7 @@ def analyse(
     most_lanes: int,
     lane_bytes: float,
     block_bytes: int,
+    symbol_bits: float = 0.0,
 ) -> Analysis:
     """Symbols, events and the model with the shortest stream.
 
@@ -172,6 +173,7 @@ def analyse(
         lengths: Bits of each symbol under a model.
         precision: The least that a model gets.
         most_lanes: Of a block; ``lane_bytes`` and ``block_bytes`` are what one costs.
+        symbol_bits: As for `fit`.
 
     Raises:
         FormatError: the tensor has more values.
@@ -192,7 +194,7 @@ def analyse(
     needed = (len(values) + bool(statistics.gaps[-1]) - 1).bit_length()
     least = max(precision, needed)
     precisions = tuple(range(least, 17)) if len(values) > 64 else (least,)
-    return Analysis(palette, counts, plan, events, fit(statistics, precisions, lengths))
+    return Analysis(palette, counts, plan, events, fit(statistics, precisions, lengths, symbol_bits))
 
 
 def events_of(symbols: NDArray[np.uint16], palette: Palette, counts: NDArray[np.int64], plan: Plan) -> Events:

@@ -1,0 +1,1 @@
+"""Networks written down for other runtimes: one target a file."""
