@@ -32,26 +32,27 @@ LONGEST = 12
 accepts = _gap.accepts
 
 
-def encode(tensor: Tensor, *, one_lane: bool = False, symbol_bits: float = 0.0) -> bytes:
+def encode(tensor: Tensor, *, for_small: bool = False) -> bytes:
     """The payload of a tensor of at most 65,536 distinct values, any shape and device.
 
     Args:
         tensor: Of at most 65,536 distinct values.
-        one_lane: Whether all symbols lie in one lane of one block, where a decoder goes through them in order.
-        symbol_bits: What a symbol of the alphabet costs besides, where a decoder holds its own table of them.
+        for_small: Whether it is meant for a small decoder, which goes through one lane in order and holds half a byte for
+            each symbol of the alphabet: fewer symbols, codes of 12 bits at most (unless there are more values than that).
 
     Raises:
         FormatError: the tensor has more values than that.
     """
-    most_lanes, block_bytes = (1, 1 << 40) if one_lane else (8, 3)  # blocks that dear are made only where they must be
+    lanes, block_bytes = (1, 1 << 40) if for_small else (8, 3)  # blocks that dear are made only where they must be
     found = _gap.analyse(
         tensor,
         _expected,
         precision=LONGEST,
-        most_lanes=most_lanes,
+        most_lanes=lanes,
         lane_bytes=3,
         block_bytes=block_bytes,
-        symbol_bits=symbol_bits,
+        symbol_bits=4 if for_small else 0,
+        most_precision=LONGEST if for_small else 16,
     )
     model, plan, events = found.model, found.plan, found.events
     if model is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netpress.data import Preprocess
 from netpress.errors import ConfigError
 from netpress.export._c_plan import Plan
-from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Matrix, Pool, Program, Softmax, Step, View
+from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Matrix, Pool, Program, View
 from netpress.export._c_weights import Coded
 
 _KINDS = {"max": "NP_MAX", "mean": "NP_MEAN", "mean_inside": "NP_MEAN_INSIDE"}
@@ -77,8 +77,8 @@ def model(program: Program, plan: Plan, weights: dict[int, Coded], pixels: Pixel
     symbols = max((coded.table_symbols for coded in weights.values()), default=0)
     tables = "tables" if symbols else "0"
     parts, calls = [], []
-    for at, step in enumerate(program.steps):
-        text, call = _Written(program, plan, at, step, weights.get(at), tables).both()
+    for at in range(len(program.steps)):
+        text, call = _Written(program, plan, at, weights, tables).both()
         parts.append(text)
         calls.append(f"    {call}\n")
     head = (
@@ -110,8 +110,9 @@ void netpress_run_bytes(const uint8_t *pixels, float *output) {{
 class _Written:
     """One step as C: its constants, and the call that runs it."""
 
-    def __init__(self, program: Program, plan: Plan, at: int, step: Step, coded: Coded | None, tables: str) -> None:
-        self.program, self.at, self.step, self.coded, self.tables = program, at, step, coded, tables
+    def __init__(self, program: Program, plan: Plan, at: int, weights: dict[int, Coded], tables: str) -> None:
+        self.program, self.at, self.weights, self.tables = program, at, weights, tables
+        self.step = step = program.steps[at]
         self.x, *more = (f"arena + {plan.values[value]}" for value in step.inputs)
         self.more = more[0] if more else "0"
         self.y = f"arena + {plan.values[step.output]}"
@@ -148,7 +149,6 @@ class _Written:
             return "", f"np_run_add({self.x}, {self.more}, {self.y}, {self.count}, {self.bounds});"
         if isinstance(work, Clamp):
             return "", f"np_run_clamp({self.x}, {self.y}, {self.count}, {self.bounds});"
-        _only(work, Softmax)
         return "", f"np_run_softmax({self.x}, {self.y}, {self.count});"
 
     def _conv(self, conv: Conv) -> tuple[str, str]:
@@ -168,9 +168,7 @@ class _Written:
 
     def _matrix(self, matrix: Matrix) -> tuple[str, str]:
         """The arrays of a layer, and the fields weight, scale and bias of its structure."""
-        coded = self.coded
-        if coded is None:
-            raise ConfigError(f"the layer {matrix.name!r} has no coded weight")
+        coded = self.weights[self.at]
         text, names = f"\n/* {matrix.name}: {_times(matrix.folded.shape)}, {coded.form} */\n", {}
         for name, content in (("stream", coded.stream), ("lengths", coded.lengths)):
             text += _bytes(f"{name}{self.at}", content)
@@ -199,11 +197,6 @@ class _Written:
         ]
         fields += [names["stream"], names["lengths"], names["palette"], names["levels"], _float(coded.step)]
         return text, f"{{{', '.join(map(str, fields))}}}, {names['scale']}, {names['bias']}"
-
-
-def _only(work: object, kind: type) -> None:
-    if not isinstance(work, kind):
-        raise ConfigError("a step of an unknown kind", got=type(work).__name__)
 
 
 def _float(value: float) -> str:

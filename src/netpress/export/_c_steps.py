@@ -6,7 +6,7 @@ A value is one sample without N, float32, row-major. Values are numbered; a step
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import Tensor
@@ -148,5 +148,7 @@ class Program:
         """How many numbers a value has."""
         return math.prod(self.shapes[value])
 
-    def with_steps(self, steps: list[Step]) -> Program:
-        return replace(self, steps=tuple(steps))
+    @property
+    def matrices(self) -> dict[int, Matrix]:
+        """The weights of all layers, by the place of their step."""
+        return {at: step.work.matrix for at, step in enumerate(self.steps) if isinstance(step.work, Conv | Linear)}

@@ -102,7 +102,7 @@ def _forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
     )
     if len(palette) > MOST_SYMBOLS:
         return
-    payload = gap_huffman.encode(weight, one_lane=True, symbol_bits=4)
+    payload = gap_huffman.encode(weight, for_small=True)
     parts = gap_huffman.take_apart(payload, tuple(weight.shape))
     if parts is None or len(parts.lengths) > MOST_SYMBOLS or int(parts.lengths.max()) > LONGEST:
         return

@@ -19,7 +19,7 @@ from netpress.export._c_build import object_bytes
 from netpress.export._c_fuse import fuse
 from netpress.export._c_lower import lower
 from netpress.export._c_plan import plan
-from netpress.export._c_steps import Affine, Conv, Linear, Program
+from netpress.export._c_steps import Affine, Program
 from netpress.export._c_weights import Coded, choose
 from netpress.graph import GraphNetwork
 
@@ -91,9 +91,7 @@ def export(network: GraphNetwork, stored: Artifact, out: Path) -> Summary:
     program = fuse(lower(network))
     preprocess = Preprocess() if stored.preprocess is None else Preprocess.from_dict(stored.preprocess)
     pixels = _c_source.pixels_of(program.shapes[0], preprocess)
-    weights = {
-        at: choose(step.work.matrix) for at, step in enumerate(program.steps) if isinstance(step.work, Conv | Linear)
-    }
+    weights = {at: choose(matrix) for at, matrix in program.matrices.items()}
     places = plan(program)
     written = {
         "netpress_model.h": _c_source.header(program),
@@ -114,7 +112,10 @@ def export(network: GraphNetwork, stored: Artifact, out: Path) -> Summary:
     symbols = max((coded.table_symbols for coded in weights.values()), default=0)
     return Summary(
         files=tuple(sorted(written)),
-        layers=tuple(_layer(program, at, coded) for at, coded in weights.items()),
+        layers=tuple(
+            Layer(matrix.name, weights[at].form, weights[at].size_bytes, 4 * matrix.folded.numel())
+            for at, matrix in program.matrices.items()
+        ),
         dense_bytes=dense_bytes,
         weight_bytes=weight_bytes,
         code_bytes=None if measured is None else measured - weight_bytes,
@@ -123,24 +124,11 @@ def export(network: GraphNetwork, stored: Artifact, out: Path) -> Summary:
     )
 
 
-def _layer(program: Program, at: int, coded: Coded) -> Layer:
-    work = program.steps[at].work
-    if not isinstance(work, Conv | Linear):
-        raise ConfigError("a coded weight of no layer", got=type(work).__name__)
-    return Layer(work.matrix.name, coded.form, coded.size_bytes, 4 * work.matrix.folded.numel())
-
-
 def _bytes(program: Program, weights: dict[int, Coded]) -> tuple[int, int]:
     """Bytes of all constants as they are written, and as dense float32."""
-    coded_bytes = dense = 0
-    for at, step in enumerate(program.steps):
-        work = step.work
-        if isinstance(work, Conv | Linear):
-            bias = 0 if work.matrix.bias is None else work.matrix.bias.numel()
-            scale = len(work.matrix.folded) if weights[at].scaled else 0
-            coded_bytes += weights[at].size_bytes + 4 * (bias + scale)
-            dense += 4 * (work.matrix.folded.numel() + bias)
-        elif isinstance(work, Affine):
-            coded_bytes += 8 * len(work.scale)
-            dense += 8 * len(work.scale)
-    return coded_bytes, dense
+    written = dense = 8 * sum(len(step.work.scale) for step in program.steps if isinstance(step.work, Affine))
+    for at, matrix in program.matrices.items():
+        bias = 0 if matrix.bias is None else 4 * len(matrix.bias)
+        written += weights[at].size_bytes + bias + 4 * len(matrix.folded) * weights[at].scaled
+        dense += 4 * matrix.folded.numel() + bias
+    return written, dense
