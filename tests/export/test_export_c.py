@@ -68,14 +68,16 @@ def test_bytes_are_preprocessed_as_the_file_says(made: dict[str, Exported]) -> N
 @pytest.mark.skipif(shutil.which("nm") is None, reason="there is no nm")
 def test_nothing_is_allocated_and_nothing_else_is_called(tmp_path: Path) -> None:
     artifact = stored(NETWORKS["softmax"](), SHAPE)
-    export(artifact.network, artifact, tmp_path)
+    export(artifact.network, artifact, tmp_path, measure=False)
     for source in ("netpress_model", "netpress_runtime"):
         command = [str(CC), *STRICT, "-O2", "-c", f"{source}.c", "-o", f"{source}.o"]
         subprocess.run(command, cwd=tmp_path, check=True)
     listed = subprocess.run(
         ["nm", "-u", "netpress_model.o", "netpress_runtime.o"], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout
-    names = {name for name in re.findall(r"\bU (\w+)", listed) if not name.startswith(("np_run_", "_GLOBAL_", "__stack"))}
+    names = {
+        name for name in re.findall(r"\bU (\w+)", listed) if not name.startswith(("np_run_", "_GLOBAL_", "__stack"))
+    }
     assert "expf" in names
     assert names <= LIBRARY
 
@@ -85,7 +87,7 @@ def test_the_makefile_builds_what_runs(tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("there is no make")
     artifact = stored(NETWORKS["max_pool"](), SHAPE)
-    summary = export(artifact.network, artifact, tmp_path)
+    summary = export(artifact.network, artifact, tmp_path, measure=False)
     assert {file.name for file in tmp_path.iterdir()} == set(summary.files)
     subprocess.run(["make", "-s"], cwd=tmp_path, check=True, env={"PATH": "/usr/bin:/bin"})
     inputs = torch.randn(2, *SHAPE)
@@ -107,7 +109,7 @@ def test_the_same_network_gives_the_same_files(tmp_path: Path) -> None:
 def test_the_network_is_not_changed(tmp_path: Path) -> None:
     artifact = stored(lively(NETWORKS["residual"]()), SHAPE)
     before = {name: tensor.clone() for name, tensor in artifact.network.state_dict().items()}
-    export(artifact.network, artifact, tmp_path)
+    export(artifact.network, artifact, tmp_path, measure=False)
     after = artifact.network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
@@ -156,7 +158,7 @@ class _Sums(nn.Module):
 def test_what_the_runner_lacks_is_named_and_nothing_is_written(network: nn.Module, what: str, tmp_path: Path) -> None:
     artifact = stored(network, SHAPE)
     with pytest.raises(UnsupportedOperatorError) as caught:
-        export(artifact.network, artifact, tmp_path / "out")
+        export(artifact.network, artifact, tmp_path / "out", measure=False)
     assert any(part in str(caught.value) for part in what.split("|"))
     assert not (tmp_path / "out").exists()
 
@@ -164,11 +166,11 @@ def test_what_the_runner_lacks_is_named_and_nothing_is_written(network: nn.Modul
 def test_preprocessing_must_fit_the_channels(tmp_path: Path) -> None:
     artifact = stored(nn.Conv2d(3, 4, 3), SHAPE, {"scale": 1.0, "mean": [0.1, 0.2], "std": []})
     with pytest.raises(ConfigError, match="preprocessing does not fit the input; got: 2 numbers; allowed: 1 or 3"):
-        export(artifact.network, artifact, tmp_path / "out")
+        export(artifact.network, artifact, tmp_path / "out", measure=False)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     artifact = stored(nn.Conv2d(3, 4, 3), SHAPE)
     with pytest.raises(ConfigError, match="the folder cannot be written"):
-        export(artifact.network, artifact, tmp_path / "file")
+        export(artifact.network, artifact, tmp_path / "file", measure=False)

@@ -73,14 +73,15 @@ class Coded:
 
 def choose(matrix: Matrix) -> Coded:
     """The form with the fewest bytes, the scale counted where it stays beside the weight."""
-    found = list(_forms(matrix.folded, scaled=False))
+    found = list(forms(matrix.folded, scaled=False))
     if matrix.scale is not None:
-        found += _forms(matrix.weight, scaled=True)
+        found += forms(matrix.weight, scaled=True)
     rows = len(matrix.folded)
     return min(found, key=lambda coded: coded.size_bytes + 4 * rows * coded.scaled)
 
 
-def _forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
+def forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
+    """Every form that can hold the weight; ``scaled`` as in `Coded`."""
     values = weight.numpy().reshape(-1).astype(np.float32)
     yield Coded("dense", palette=values, scaled=scaled)
     there = values != 0

@@ -49,7 +49,8 @@ class Summary:
         layers: Those with weights, in order.
         dense_bytes: All weights, biases and scales as float32, batch normalisations folded; counted.
         weight_bytes: The same as they lie in flash, decoding tables included; counted.
-        code_bytes: The runner, the calls and the layers' structures, measured with the compiler of this machine; None without one.
+        code_bytes: The runner, the calls and the layers' structures, measured with the compiler of this machine; None without one, or
+            where nobody asked.
         arena_bytes: Activations and scratch; counted.
         table_bytes: Decoding tables in memory; counted.
     """
@@ -76,13 +77,14 @@ class Summary:
         return {**asdict(self), "flash_bytes": self.flash_bytes, "ram_bytes": self.ram_bytes}
 
 
-def export(network: GraphNetwork, stored: Artifact, out: Path) -> Summary:
+def export(network: GraphNetwork, stored: Artifact, out: Path, *, measure: bool = True) -> Summary:
     """Writes a network as C99 into the folder ``out``, which is made where there is none.
 
     Args:
         network: In eval mode; left as it is.
         stored: The file that it comes from: its preprocessing is written with it.
         out: Files of the same names in it are replaced.
+        measure: Whether to compile what was written, to know what the code takes.
 
     Raises:
         UnsupportedOperatorError: An operator that the runner does not have; nothing has been written.
@@ -108,7 +110,7 @@ def export(network: GraphNetwork, stored: Artifact, out: Path) -> Summary:
             "the folder cannot be written", got=f"{out}: {error}", remedy="name another folder"
         ) from error
     weight_bytes, dense_bytes = _bytes(program, weights)
-    measured = object_bytes(out)
+    measured = object_bytes(out) if measure else None
     symbols = max((coded.table_symbols for coded in weights.values()), default=0)
     return Summary(
         files=tuple(sorted(written)),
