@@ -23,7 +23,7 @@ IMAGES = 5
 
 
 def coarse(network: nn.Module) -> nn.Module:
-    """Its weights as multiples of a third of their standard deviation: about two of five become zero or one step."""
+    """Its weights as multiples of a third of their standard deviation."""
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
