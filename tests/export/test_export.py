@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +50,15 @@ def test_targets_are_the_files_of_the_folder() -> None:
 
 @pytest.mark.parametrize("target", target_names())
 def test_what_is_written_answers_the_same(target: str, file: Path, data: Data, tmp_path: Path) -> None:
+    if target == "c" and shutil.which("cc") is None:
+        pytest.skip("no C compiler")
     out = tmp_path / f"out{target_by_name(target).suffix}"
     done = export(file, target, out, data=data)
     assert done.max_abs_difference < 1e-5
-    written = sorted(tmp_path.iterdir())
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert done.size_bytes == sum(path.stat().st_size for path in written)
-    assert out in written
-    assert all(path.name.startswith("out.") for path in written)
+    assert all(path.is_relative_to(out) if out.is_dir() else path.stem == "out" for path in written)
+    assert {path.name for path in tmp_path.iterdir()} <= {out.name, "out.bin"}
     assert done.samples == 8 + 1 + 20
     assert done.quality is not None
     assert done.quality["correct"] == done.quality["correct_exported"]

@@ -162,6 +162,8 @@ def analyse(
     most_lanes: int,
     lane_bytes: float,
     block_bytes: int,
+    symbol_bits: float = 0.0,
+    most_precision: int = 16,
 ) -> Analysis:
     """Symbols, events and the model with the shortest stream.
 
@@ -170,6 +172,8 @@ def analyse(
         lengths: Bits of each symbol under a model.
         precision: The least that a model gets.
         most_lanes: Of a block; ``lane_bytes`` and ``block_bytes`` are what one costs.
+        symbol_bits: As for `fit`.
+        most_precision: The most that a model gets, unless its values alone need more.
 
     Raises:
         FormatError: the tensor has more values.
@@ -189,8 +193,8 @@ def analyse(
     statistics = statistics_of(events.gaps, values)
     needed = (len(values) + bool(statistics.gaps[-1]) - 1).bit_length()
     least = max(precision, needed)
-    precisions = tuple(range(least, 17)) if len(values) > 64 else (least,)
-    return Analysis(palette, counts, plan, events, fit(statistics, precisions, lengths))
+    precisions = tuple(range(least, max(least, most_precision) + 1)) if len(values) > 64 else (least,)
+    return Analysis(palette, counts, plan, events, fit(statistics, precisions, lengths, symbol_bits))
 
 
 def events_of(symbols: NDArray[np.uint16], palette: Palette, counts: NDArray[np.int64], plan: Plan) -> Events:

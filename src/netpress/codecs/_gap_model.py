@@ -85,17 +85,23 @@ def statistics_of(gaps: NDArray[np.uint32], value_counts: NDArray[np.int64]) -> 
     return Statistics(distinct32.astype(np.int64), counts.astype(np.int64), value_counts)
 
 
-def fit(statistics: Statistics, precisions: tuple[int, ...], lengths: Callable[[Model], NDArray[np.float64]]) -> Model:
+def fit(
+    statistics: Statistics,
+    precisions: tuple[int, ...],
+    lengths: Callable[[Model], NDArray[np.float64]],
+    symbol_bits: float = 0.0,
+) -> Model:
     """The model with the shortest stream, skips weighed a little for their time.
 
     Args:
         statistics: Of the events; at least one.
         precisions: To be tried, in ascending order.
         lengths: Bits of each symbol under a model, (symbols,); infinite for none.
+        symbol_bits: What each symbol of the alphabet costs besides, where a decoder is to hold a table of them.
     """
     best: tuple[float, Model] | None = None
     for precision in precisions:
-        found = _fit_gaps(statistics, precision, lengths)
+        found = _fit_gaps(statistics, precision, lengths, symbol_bits)
         if found is None:
             continue
         score = found[0] * (1 + PRECISION_PENALTY * (precision - precisions[0]))
@@ -107,7 +113,7 @@ def fit(statistics: Statistics, precisions: tuple[int, ...], lengths: Callable[[
 
 
 def _fit_gaps(
-    statistics: Statistics, precision: int, lengths: Callable[[Model], NDArray[np.float64]]
+    statistics: Statistics, precision: int, lengths: Callable[[Model], NDArray[np.float64]], symbol_bits: float
 ) -> tuple[float, Model] | None:
     events, values = int(statistics.gap_counts.sum()), len(statistics.value_counts)
     mean = float((statistics.gaps * statistics.gap_counts).sum()) / events
@@ -130,6 +136,7 @@ def _fit_gaps(
             model = Model(value_levels, gap_levels, precision, raw)
             bits = _stream_bits(model, counts, statistics.value_counts, lengths(model))
             score = bits * (1 + SKIP_PENALTY * counts[-1] / events) + 2.0 * quotients
+            score += symbol_bits * model.symbols
             if best is None or score < best[0]:
                 best, worse = (score, model), 0
             else:

@@ -9,6 +9,7 @@ A lane is a stream of bits, the first lowest: codes, each followed by the gap's 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,28 @@ LONGEST = 12
 accepts = _gap.accepts
 
 
-def encode(tensor: Tensor) -> bytes:
+def encode(tensor: Tensor, *, for_small: bool = False) -> bytes:
     """The payload of a tensor of at most 65,536 distinct values, any shape and device.
+
+    Args:
+        tensor: Of at most 65,536 distinct values.
+        for_small: Whether it is meant for a small decoder, which goes through one lane in order and holds half a byte for
+            each symbol of the alphabet: fewer symbols, codes of 12 bits at most (unless there are more values than that).
 
     Raises:
         FormatError: the tensor has more values than that.
     """
-    found = _gap.analyse(tensor, _expected, precision=LONGEST, most_lanes=8, lane_bytes=3, block_bytes=3)
+    lanes, block_bytes = (1, 1 << 40) if for_small else (8, 3)  # blocks that dear are made only where they must be
+    found = _gap.analyse(
+        tensor,
+        _expected,
+        precision=LONGEST,
+        most_lanes=lanes,
+        lane_bytes=3,
+        block_bytes=block_bytes,
+        symbol_bits=4 if for_small else 0,
+        most_precision=LONGEST if for_small else 16,
+    )
     model, plan, events = found.model, found.plan, found.events
     if model is None:
         return _palette.pack(found.palette)
@@ -95,6 +111,57 @@ def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) ->
         return GapCoded(_gap_huffman, (), head.plan, np.zeros(1, np.int64))
     coded, numbers = _coded(view, head, head.model, as_floats=True)
     return GapCoded(_gap_huffman, coded, head.plan, numbers)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a small decoder of float32 needs of a payload with one lane in one block.
+
+    Attributes:
+        palette: (v,) the values that occur, zero left out.
+        levels: (v,) the same as multiples of ``step``; None where they are no such multiples.
+        step: Of the grid, or 0.
+        quotients: Quotients of a gap; symbol = quotient * v + value, and the skip behind them.
+        raw: A gap's lowest bits, which follow the code as they are.
+        lengths: (v * quotients + 1,) bits of each symbol's code; 0: it has none.
+        symbols: How many symbols the stream has.
+        stream: Its bytes.
+    """
+
+    palette: NDArray[np.float32]
+    levels: NDArray[np.int64] | None
+    step: float
+    quotients: int
+    raw: int
+    lengths: NDArray[np.uint8]
+    symbols: int
+    stream: bytes
+
+
+def take_apart(payload: memoryview | bytes, shape: tuple[int, ...]) -> Parts | None:
+    """The parts of a float32 payload; None where nothing is coded, or in more than one lane or block.
+
+    Raises:
+        FormatError: the payload is not one that `encode` makes.
+    """
+    view = memoryview(payload)
+    head = _gap.unpack_head(view, torch.float32, shape)
+    model = head.model
+    if model is None or head.plan.lanes * head.plan.blocks > 1:
+        return None
+    _, numbers = _coded(view, head, model, as_floats=True)  # which checks the stream
+    _, offsets = _read_blocks(view, head.end, head.plan)
+    palette = head.palette
+    return Parts(
+        palette=palette.values()[head.present],
+        levels=None if palette.step is None else head.present - palette.origin,
+        step=palette.step or 0.0,
+        quotients=model.quotients,
+        raw=model.raw,
+        lengths=_lengths(model),
+        symbols=int(numbers[0]),
+        stream=bytes(view[int(offsets[0]) : int(offsets[1])]),
+    )
 
 
 def _lengths(model: Model) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ A target is a module of this package. Its file name, with ``-`` for ``_``, is it
   beside ``path``, whose folder is empty, or ``path`` may become a folder;
 - ``open(path) -> Callable[[Tensor], Tensor]``: a function that runs what was written, (N, *input_shape) to (N, *output_shape), on the
   CPU. It reads the written file and nothing else of what is there;
-- ``about() -> dict``: what ``--json`` says besides: versions of packages, of formats. JSON-able.
+- ``about(path) -> dict``: what ``--json`` says besides: versions of packages, of formats. JSON-able;
+- ``FOLDER = True`` where ``path`` becomes a folder.
 
 A target that needs a package which netpress does not bring raises `MissingExtraError` from ``write``. `export` lets it write into a
 folder aside, runs what is there beside the network, and moves it to its place where both agree; a target need not check anything.

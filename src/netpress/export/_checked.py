@@ -93,7 +93,7 @@ def export(
         DataError: Data that do not fit the network.
     """
     chosen, stored = target_by_name(target), read(file)
-    destination = check_destination(path)
+    destination = _folder(path) if chosen.folder else check_destination(path)
     aside = destination.with_name(
         f".netpress-{secrets.token_hex(8)}"
     )  # in the same folder, so that files move in one step
@@ -120,8 +120,18 @@ def export(
         max_abs_difference=compared.largest,
         samples=compared.samples,
         quality=quality,
-        about=chosen.about(),
+        about=chosen.about(destination),
     )
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    """Where the files of a target that writes several go; the folder may be there already."""
+    folder = Path(os.path.realpath(path))
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError("this form is a folder", got=f"{folder}, a file", remedy="name another folder")
+    if not folder.parent.is_dir():
+        raise ArtifactError("the folder does not exist", got=folder.parent, remedy="create it first")
+    return folder
 
 
 class _Runs(nn.Module):

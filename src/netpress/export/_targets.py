@@ -25,7 +25,8 @@ class Target:
     suffix: str
     write: Callable[[Artifact, Path], None]
     open: Callable[[Path], Callable[[Tensor], Tensor]]
-    about: Callable[[], dict[str, Any]]
+    about: Callable[[Path], dict[str, Any]]
+    folder: bool = False
 
 
 def target_names() -> tuple[str, ...]:
@@ -44,4 +45,11 @@ def target_by_name(name: str) -> Target:
     if name not in target_names():
         raise UnknownNameError("export target", name, target_names())
     module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
-    return Target(name=name, suffix=module.SUFFIX, write=module.write, open=module.open, about=module.about)
+    return Target(
+        name=name,
+        suffix=module.SUFFIX,
+        write=module.write,
+        open=module.open,
+        about=module.about,
+        folder=getattr(module, "FOLDER", False),
+    )

@@ -38,7 +38,7 @@ def open(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(runtime.run(session, x.numpy()))
 
 
-def about() -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     import onnxruntime
 
     return {"opset": onnx.OPSET, "ir_version": onnx.IR_VERSION, "versions": {"onnxruntime": onnxruntime.__version__}}

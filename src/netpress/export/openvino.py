@@ -34,7 +34,7 @@ def open(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(compiled(x.numpy())[0].copy())
 
 
-def about() -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     return {"versions": {"openvino": _openvino().__version__}}
 
 

@@ -31,5 +31,5 @@ def open(path: Path) -> Callable[[Tensor], Tensor]:
     return from_document(document, tensors)
 
 
-def about() -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     return {"versions": {"safetensors": safetensors.__version__}}

@@ -31,5 +31,5 @@ def open(path: Path) -> Callable[[Tensor], Tensor]:
     return module
 
 
-def about() -> dict[str, Any]:
+def about(path: Path) -> dict[str, Any]:
     return {"versions": {"torch": torch.__version__}}

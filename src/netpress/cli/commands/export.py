@@ -14,9 +14,9 @@ from netpress.cli.console import OUT, TerminalProgress, print_json, size
 def run(
     file: Annotated[Path, typer.Argument(help="A .netpress file.")],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORM", help="onnx, openvino (NAME.xml), safetensors or torch-export.")
+        str, typer.Option("--to", metavar="FORM", help="c (a folder), onnx, openvino (NAME.xml), safetensors or torch-export.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
     data: Annotated[
         str | None,
         typer.Option("--data", "-d", metavar="DATA", help="Test images that both answer; compared one by one."),

@@ -1,0 +1,128 @@
+"""How a layer's weight lies in flash: the form with the fewest bytes, by actual count.
+
+==========  ==========================================================================================
+form        bytes
+==========  ==========================================================================================
+dense       4 a value
+palette     of each value its number in a palette, in whole bits
+mask        a bit a value, and 4 bytes for each that is not zero
+gaps        the stream of the codec ``gap_huffman`` as it is, and half a byte for each symbol's code length
+==========  ==========================================================================================
+
+Palettes take 1 byte a value where the values are multiples of one step, else 4. The forms of the weight as the file has it compete
+with those of the weight in which a batch normalisation is multiplied in; the first need 4 bytes a row for the scale beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from netpress.codecs import _palette, gap_huffman
+from netpress.export._c_steps import Matrix
+
+LONGEST = 15
+MOST_SYMBOLS = 4095
+MOST_PALETTE = 65535
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A weight in one form, as the fields of ``np_weight``; see ``netpress_runtime.h``.
+
+    Attributes:
+        form: Name of the form.
+        palette: Values in full; with ``levels`` none.
+        levels: (v,) int8, multiples of ``step``.
+        scaled: Whether rows are still to be multiplied by the layer's scale.
+    """
+
+    form: str
+    bits: int = 0
+    raw: int = 0
+    quotients: int = 0
+    symbols: int = 0
+    stream: bytes = b""
+    lengths: bytes = b""
+    palette: NDArray[np.float32] | None = None
+    levels: NDArray[np.int8] | None = None
+    step: float = 0.0
+    scaled: bool = False
+
+    @property
+    def values(self) -> int:
+        """How many the palette has."""
+        return len(self.levels) if self.levels is not None else 0 if self.palette is None else len(self.palette)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all arrays."""
+        tables = [table.nbytes for table in (self.palette, self.levels) if table is not None]
+        return len(self.stream) + len(self.lengths) + sum(tables)
+
+    @property
+    def table_symbols(self) -> int:
+        """Symbols that the decoder's tables must have room for."""
+        return self.values * self.quotients + 1 if self.form == "gaps" else 0
+
+
+def choose(matrix: Matrix) -> Coded:
+    """The form with the fewest bytes, the scale counted where it stays beside the weight."""
+    found = list(forms(matrix.folded, scaled=False))
+    if matrix.scale is not None:
+        found += forms(matrix.weight, scaled=True)
+    rows = len(matrix.folded)
+    return min(found, key=lambda coded: coded.size_bytes + 4 * rows * coded.scaled)
+
+
+def forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
+    """Every form that can hold the weight; ``scaled`` as in `Coded`."""
+    values = weight.numpy().reshape(-1).astype(np.float32)
+    yield Coded("dense", palette=values, scaled=scaled)
+    there = values != 0
+    packed = np.packbits(there, bitorder="little").tobytes()
+    yield Coded("mask", bits=1, symbols=int(there.sum()), stream=packed, palette=values[there], scaled=scaled)
+    found = _palette.symbols_of(weight, MOST_PALETTE)
+    if found is None:
+        return
+    palette, symbols = found
+    width = max(1, (len(palette) - 1).bit_length())
+    bits = symbols[:, None] >> np.arange(width, dtype=np.uint16) & 1  # (numel, width)
+    levels = None if palette.step is None else np.arange(len(palette)) - palette.origin
+    yield Coded(
+        "palette",
+        bits=width,
+        stream=np.packbits(bits.astype(np.uint8), bitorder="little").tobytes(),
+        scaled=scaled,
+        **_table(palette.values(), levels, palette.step or 0.0),
+    )
+    if len(palette) > MOST_SYMBOLS:
+        return
+    payload = gap_huffman.encode(weight, for_small=True)
+    parts = gap_huffman.take_apart(payload, tuple(weight.shape))
+    if parts is None or len(parts.lengths) > MOST_SYMBOLS or int(parts.lengths.max()) > LONGEST:
+        return
+    nibbles = np.append(parts.lengths, np.zeros(len(parts.lengths) % 2, np.uint8)).reshape(-1, 2)
+    yield Coded(
+        "gaps",
+        bits=int(parts.lengths.max()),
+        raw=parts.raw,
+        quotients=parts.quotients,
+        symbols=parts.symbols,
+        stream=parts.stream,
+        lengths=(nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8).tobytes(),
+        scaled=scaled,
+        **_table(parts.palette, parts.levels, parts.step),
+    )
+
+
+def _table(values: NDArray[np.float32], levels: NDArray[np.int64] | None, step: float) -> dict[str, Any]:
+    """The palette's fields: levels where they fit a byte, else values."""
+    if levels is None or int(np.abs(levels).max()) > 127:
+        return {"palette": values}
+    return {"levels": levels.astype(np.int8), "step": step}

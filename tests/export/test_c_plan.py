@@ -1,0 +1,62 @@
+"""The arena's law: as long as a value is still to be read, nothing else is written to its place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from c_building import lively, stored
+from c_networks import NETWORKS, SHAPE
+
+from netpress.export._c_fuse import fuse
+from netpress.export._c_lower import lower
+from netpress.export._c_plan import plan
+from netpress.export._c_steps import Conv, Program
+from netpress.zoo import build
+
+
+def program_of(name: str) -> Program:
+    torch.manual_seed(0)
+    if name in NETWORKS:
+        return lower(stored(lively(NETWORKS[name]()), SHAPE).network)
+    return lower(stored(build(name, classes=10, seed=0), (3, 32, 32)).network)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", [*NETWORKS, "resnet20"])
+def test_what_is_still_to_be_read_is_not_overwritten(name: str, fused: bool) -> None:
+    program = program_of(name)
+    program = fuse(program) if fused else program
+    places = plan(program)
+    first = places.values[0]
+    holds = dict.fromkeys(range(first, first + program.size(0)), 0)  # of each place the value that it holds
+    for at, step in enumerate(program.steps):
+        for value in step.inputs:
+            begin = places.values[value]
+            assert all(holds.get(begin + i) == value for i in range(program.size(value)))
+        written = [(places.values[step.output], program.size(step.output), step.output)]
+        if at in places.planes and isinstance(step.work, Conv):
+            written.append((places.planes[at], step.work.out[1] * step.work.out[2], -1))
+            plane = range(places.planes[at], places.planes[at] + written[1][1])
+            result = range(written[0][0], written[0][0] + written[0][1])
+            assert plane.stop <= result.start or result.stop <= plane.start
+            for value in step.inputs:
+                source = range(places.values[value], places.values[value] + program.size(value))
+                assert plane.stop <= source.start or source.stop <= plane.start
+        for begin, size, value in reversed(written):
+            assert begin + size <= places.size
+            holds.update(dict.fromkeys(range(begin, begin + size), value))
+    begin = places.values[program.output]
+    assert all(holds.get(begin + i) == program.output for i in range(program.size(program.output)))
+
+
+def test_a_residual_network_needs_two_values_and_a_plane() -> None:
+    # the sum is taken in place of its operand, so that block input and what is within the block is all there is
+    places = plan(fuse(program_of("resnet20")))
+    assert places.size == 2 * 16 * 32 * 32 + 32 * 32
+
+
+def test_fused_programs_have_fewer_steps_and_no_more_memory() -> None:
+    for name in NETWORKS:
+        program = program_of(name)
+        assert len(fuse(program).steps) <= len(program.steps)
+        assert plan(fuse(program)).size <= plan(program).size + 64  # a plane, where one is needed
