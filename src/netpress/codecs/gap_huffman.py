@@ -20,6 +20,7 @@ from netpress.codecs._gap import GapCoded, Head, Plan
 from netpress.codecs._gap_model import Model
 from netpress.codecs._palette import read_varint, varint
 from netpress.codecs._tensors import AnyType, Tensor, is_type
+from netpress.dtypes import FLOAT32
 from netpress.errors import FormatError
 from netpress.kernels import _gap_huffman
 
@@ -145,7 +146,7 @@ def take_apart(payload: memoryview | bytes, shape: tuple[int, ...]) -> Parts | N
         FormatError: the payload is not one that `encode` makes.
     """
     view = memoryview(payload)
-    head = _gap.unpack_head(view, torch.float32, shape)
+    head = _gap.unpack_head(view, FLOAT32, shape)
     model = head.model
     if model is None or head.plan.lanes * head.plan.blocks > 1:
         return None

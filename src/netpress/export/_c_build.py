@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,14 +53,17 @@ def compiled(folder: Path) -> Callable[[Tensor], Tensor]:
             got="no cc on the PATH",
             remedy="install one (gcc or clang); netpress.export.c.export writes without comparing",
         )
-    scratch = tempfile.TemporaryDirectory(prefix="netpress-")
-    program = Path(scratch.name) / "demo"
-    _done([compiler, *FLAGS, *(str(folder / source) for source in ("main.c", *SOURCES)), "-lm", "-o", str(program)], b"")
+    scratch = tempfile.mkdtemp(prefix="netpress-")
+    program = Path(scratch) / "demo"
+    _done(
+        [compiler, *FLAGS, *(str(folder / source) for source in ("main.c", *SOURCES)), "-lm", "-o", str(program)], b""
+    )
 
-    def run(x: Tensor, _kept: object = scratch) -> Tensor:  # the folder lives as long as the function
+    def run(x: Tensor) -> Tensor:
         lines = _done([str(program)], x.contiguous().numpy().tobytes()).decode("ascii").split("\n")[:-1]
         return torch.tensor([[float(number) for number in line.split()] for line in lines], dtype=torch.float32)
 
+    weakref.finalize(run, shutil.rmtree, scratch, ignore_errors=True)  # the program lives as long as the function
     return run
 
 
@@ -74,7 +78,9 @@ def _done(command: list[str], given: bytes) -> bytes:
         return subprocess.run(command, input=given, check=True, capture_output=True, timeout=MOST_SECONDS).stdout
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace")[:400]
-        raise ArtifactError("the exported C does not build or run", got=said or f"exit status {error.returncode}") from error
+        raise ArtifactError(
+            "the exported C does not build or run", got=said or f"exit status {error.returncode}"
+        ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ArtifactError("the exported C does not build or run", got=str(error)[:400]) from error
 

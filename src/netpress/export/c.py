@@ -97,7 +97,9 @@ def open(path: Path) -> Callable[[Tensor], Tensor]:
 
 def about(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-    return {key: value for key, value in found.items() if key.endswith("_bytes")} | {"versions": {"cc": compiler_version()}}
+    return {key: value for key, value in found.items() if key.endswith("_bytes")} | {
+        "versions": {"cc": compiler_version()}
+    }
 
 
 def export(network: GraphNetwork, stored: Artifact, out: Path, *, measure: bool = True) -> Summary:

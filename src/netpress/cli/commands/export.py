@@ -14,7 +14,10 @@ from netpress.cli.console import OUT, TerminalProgress, print_json, size
 def run(
     file: Annotated[Path, typer.Argument(help="A .netpress file.")],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORM", help="c (a folder), onnx, openvino (NAME.xml), safetensors or torch-export.")
+        str,
+        typer.Option(
+            "--to", metavar="FORM", help="c (a folder), onnx, openvino (NAME.xml), safetensors or torch-export."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
     data: Annotated[
