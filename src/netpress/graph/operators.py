@@ -23,6 +23,7 @@ from netpress.graph.kinds import MOST_ITEMS
 from netpress.graph.signature import Signature
 
 PARAMETER, BUFFER = "parameter", "buffer"  # nodes that read a tensor of the network at its dotted name
+_SMALLEST, _LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max  # of a scale
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,16 @@ def _interpolate(
     )
 
 
+def _fake_quantize(
+    input: Tensor, scale: float, zero_point: int = 0, quant_min: int = 0, quant_max: int = 255
+) -> Tensor:
+    if not (_SMALLEST <= scale <= _LARGEST and quant_min <= zero_point <= quant_max):
+        raise ValueError(f"fake_quantize with scale {scale}, zero {zero_point} of {quant_min} to {quant_max}")
+    if input.is_meta:  # torch has no kernel for shapes alone
+        return torch.empty_like(input)
+    return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
+
+
 def _dropout(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
     return F.dropout(input, p, training)
 
@@ -271,6 +282,11 @@ _function("log_softmax", torch.log_softmax, "input dim:dim dtype:dtype?=null")
 _function("clamp", torch.clamp, "input min:scalar?=null max:scalar?=null")
 _function("where", torch.where, "condition input:operand other:operand")
 _function("masked_fill", Tensor.masked_fill, "input mask value:scalar")
+_function(
+    "fake_quantize",
+    _fake_quantize,
+    "input scale:float zero_point:offset=0 quant_min:offset=0 quant_max:offset=255",
+)
 
 _function("matmul", torch.matmul, "input other")
 _function("bmm", torch.bmm, "input mat2")
