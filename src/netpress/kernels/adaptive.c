@@ -118,20 +118,20 @@ static PyObject *encode(PyObject *module, PyObject *args) {
         !work_start(&work, rows, columns, period, row_period, breadth, low, high, flags, profile))
         goto done;
     const uint16_t *from = symbols.buf;
-    bool right = true;
+    bool right = true, whole = true;
     Py_ssize_t length = 0;
     Py_BEGIN_ALLOW_THREADS
     find_live(&work, from, NULL, row_stride, column_stride);
     range_start(&work.coder.range, NULL, 0);
     code_columns(&work, ENCODE);
-    for (Py_ssize_t r = 0; r < rows && right; r++) {
+    for (Py_ssize_t r = 0; r < rows && right && whole; r++) {
         for (Py_ssize_t c = 0; c < columns; c++) {
             int32_t level = (int32_t)from[r * row_stride + c * column_stride] + work.model.low;
             if (level > work.model.high) right = false;
             work.levels[c] = level;
         }
         if (right) work_row(&work, ENCODE);
-        if (work.coder.range.at > most) break; /* longer than what is at hand already */
+        whole = work.coder.range.at <= most; /* else it is longer than what is at hand already */
     }
     length = range_finish(&work.coder.range);
     Py_END_ALLOW_THREADS
@@ -139,7 +139,7 @@ static PyObject *encode(PyObject *module, PyObject *args) {
         PyErr_NoMemory();
     } else if (!right) {
         PyErr_SetString(PyExc_ValueError, "a symbol lies above the palette");
-    } else if (length > most) {
+    } else if (!whole || length > most) { /* part of a stream may end in zeros, which are left out, and be short enough */
         result = Py_NewRef(Py_None);
     } else {
         result = PyBytes_FromStringAndSize((const char *)work.coder.range.out, length);
