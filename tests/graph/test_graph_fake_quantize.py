@@ -22,7 +22,9 @@ class Rounded(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.fake_quantize_per_tensor_affine(x, 0.01, 0, 0, 255)
-        x = torch.fake_quantize_per_tensor_affine(self.one(x).relu(), scale=0.02, zero_point=3, quant_min=-8, quant_max=7)
+        x = torch.fake_quantize_per_tensor_affine(
+            self.one(x).relu(), scale=0.02, zero_point=3, quant_min=-8, quant_max=7
+        )
         return self.two(x).flatten(1)
 
 
@@ -43,7 +45,9 @@ def test_by_hand_with_its_gradient() -> None:
     x = torch.tensor([-1.0, 0.04, 0.26, 0.5, 9.0], requires_grad=True)
     y = FUNCTIONS["fake_quantize"].call(x, 0.1, 2, 0, 15)
     y.sum().backward()
-    torch.testing.assert_close(y, torch.tensor([-0.2, 0.0, 0.3, 0.5, 1.3]))  # levels 0, 2, 5, 7, 15, less the zero point
+    torch.testing.assert_close(
+        y, torch.tensor([-0.2, 0.0, 0.3, 0.5, 1.3])
+    )  # levels 0, 2, 5, 7, 15, less the zero point
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 

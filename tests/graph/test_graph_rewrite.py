@@ -62,7 +62,12 @@ def test_modes_go_along() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Identity(), nn.Dropout(), nn.Linear(2, 2)).train()
     network[2].eval()
     net = plain(trace(network, torch.rand(2, 2)))
-    assert {name: module.training for name, module in net.named_modules()} == {"": True, "0": True, "2": False, "3": True}
+    assert {name: module.training for name, module in net.named_modules()} == {
+        "": True,
+        "0": True,
+        "2": False,
+        "3": True,
+    }
 
 
 def stepped(net: GraphNetwork, *values: int) -> GraphNetwork:

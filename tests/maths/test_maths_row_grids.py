@@ -82,7 +82,18 @@ def test_zeros_stay_and_there_is_no_minus_zero() -> None:
         torch.ones(2, 3).double(),
         torch.tensor(1.0),
     ],
-    ids=["noise", "minus zero", "nan", "inf", "denormal", "far apart", "step too small", "empty", "double", "one number"],
+    ids=[
+        "noise",
+        "minus zero",
+        "nan",
+        "inf",
+        "denormal",
+        "far apart",
+        "step too small",
+        "empty",
+        "double",
+        "one number",
+    ],
 )
 def test_what_is_on_no_grid(weight: torch.Tensor) -> None:
     assert row_steps(weight) is None

@@ -116,7 +116,9 @@ def _parse(
     view = memoryview(payload)
     if dtype is not torch.float32 or len(shape) < 2 or not math.prod(shape):
         raise FormatError(
-            "a payload of row grids is of a float32 matrix", got=f"{dtype}, shape {shape!r:.80}", allowed="two axes or more"
+            "a payload of row grids is of a float32 matrix",
+            got=f"{dtype}, shape {shape!r:.80}",
+            allowed="two axes or more",
         )
     if not len(view) or not 1 <= view[0] <= 4:
         raise FormatError("a payload of row grids has no width", got=view[0] if len(view) else None, allowed="1 to 4")

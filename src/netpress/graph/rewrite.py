@@ -70,9 +70,7 @@ def _over(network: GraphNetwork, nodes: Sequence[Node]) -> GraphNetwork:
     """A network of these nodes alone: no module is left that none of them names."""
     modules: dict[str, nn.Module] = {n.name: network.get_submodule(n.name) for n in nodes if n.is_module}
     tensors: dict[str, Tensor] = {
-        n.name: find_tensor(network, n.name)
-        for n in nodes
-        if n.is_tensor and n.name.rpartition(".")[0] not in modules
+        n.name: find_tensor(network, n.name) for n in nodes if n.is_tensor and n.name.rpartition(".")[0] not in modules
     }
     made = GraphNetwork(
         nodes,

@@ -118,7 +118,9 @@ def affine_grid(low: float, high: float, levels: int) -> tuple[float, int]:
         ConfigError: Fewer levels than two, or ends that do not hold zero.
     """
     if levels < 2 or not low <= 0 <= high:
-        raise ConfigError("no grid", got=f"{low} to {high}, {levels} levels", allowed="low <= 0 <= high, 2 or more levels")
+        raise ConfigError(
+            "no grid", got=f"{low} to {high}, {levels} levels", allowed="low <= 0 <= high, 2 or more levels"
+        )
     width = max((high - low) / (levels - 1), 1e-30)
     scale = float(SCALE.create_decimal(repr(width))) if high > low else 1.0
     return scale, min(levels - 1, round(-low / scale))

@@ -60,9 +60,7 @@ def integer_points(network: GraphNetwork, layers: Collection[str]) -> dict[int, 
     return points
 
 
-def observe(
-    network: GraphNetwork, job: Job, points: Collection[int], samples: int
-) -> dict[int, StreamingRange]:
+def observe(network: GraphNetwork, job: Job, points: Collection[int], samples: int) -> dict[int, StreamingRange]:
     """Ranges of values, by number, over so many training images; labels are not read."""
     ranges = {index: StreamingRange() for index in points}
 
@@ -78,7 +76,11 @@ def observe(
 
 
 def with_rounded_values(
-    network: GraphNetwork, points: Mapping[int, str], ranges: Mapping[int, StreamingRange], observer: Observer, bits: int
+    network: GraphNetwork,
+    points: Mapping[int, str],
+    ranges: Mapping[int, StreamingRange],
+    observer: Observer,
+    bits: int,
 ) -> GraphNetwork:
     """The network with each of those values on a grid of 2^bits levels from 0 on; modules are shared."""
     steps = {}
@@ -101,7 +103,9 @@ def round_weights(network: nn.Module, names: Sequence[str], most: int, *, per_ro
 
 
 @torch.no_grad()
-def correct_biases(reference: GraphNetwork, network: GraphNetwork, job: Job, layers: Collection[str], samples: int) -> None:
+def correct_biases(
+    reference: GraphNetwork, network: GraphNetwork, job: Job, layers: Collection[str], samples: int
+) -> None:
     """Adds to each layer's bias what rounding takes from the mean of its channels, layer by layer, on the reference's values.
 
     Args:
