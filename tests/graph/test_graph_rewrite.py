@@ -79,7 +79,7 @@ def test_a_step_is_read_by_all_later_readers() -> None:
     x = torch.rand(4, 3)
     doubled = stepped(given, 0)
     torch.testing.assert_close(doubled(x), given(2 * x))
-    assert [node.op for node in doubled.nodes][0] == "mul"
+    assert doubled.nodes[0].op == "mul"
     torch.testing.assert_close(stepped(given, len(given.nodes))(x), 2 * given(x))
     torch.testing.assert_close(stepped(given, 0, len(given.nodes))(x), 2 * given(2 * x))
     torch.testing.assert_close(trace(doubled, x)(x), doubled(x))
