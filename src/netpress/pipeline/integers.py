@@ -172,7 +172,7 @@ def train_on_grids(
             network.get_parameter(name).copy_(weight)
     kept.prepare(network)
     try:
-        # what earlier methods keep is kept by the grids: zeros stay, and values are shared by rows
+        # of what earlier methods ask to be kept, zeros are kept by the grids; values that are shared are not
         own = dataclasses.replace(job, constraints=())
         own.retrain(network, label="quantize", epochs=epochs, lr=lr, constraints=[kept])
     finally:
