@@ -109,6 +109,7 @@ def test_any_bytes_are_a_palette_in_order_or_a_format_error(payload: bytes, dtyp
         (bytes([GRID, 3]) + np.float32(-1).tobytes() + bytes([2]), "none"),
         (bytes([GRID, 3]) + np.float32(3e38).tobytes() + bytes([0]), "overflows"),
         (bytes([SORTED, 2]) + bytes(4) + bytes([40, 2, 0]), "cannot be"),
+        (bytes([SORTED, 0]) + bytes(4) + bytes([3, 0]), "cannot be"),
     ],
 )
 def test_wrong_bytes_are_named(payload: bytes, what: str) -> None:

@@ -94,6 +94,10 @@ OF_SEQUENCES: dict[str, list[Callable[..., Tensor]]] = {
     "clamp": [lambda m, x: x.clamp(-0.5, 0.5), lambda m, x: x.clamp(min=0), lambda m, x: x.clamp(max=0.2)],
     "where": [lambda m, x: torch.where(x > 0, x, m.v), lambda m, x: torch.where(x > 0, 1.0, x)],
     "masked_fill": [lambda m, x: x.masked_fill(m.mask, -2.0)],
+    "fake_quantize": [
+        lambda m, x, ends=ends: torch.fake_quantize_per_tensor_affine(x, 0.07, *ends)
+        for ends in ((100, 0, 255), (-3, -128, 127), (7, 0, 15), (0, -8, 7))
+    ],
     "matmul": [
         lambda m, x: x @ m.w.T,
         lambda m, x: x @ m.v,

@@ -20,8 +20,9 @@ from netpress.graph import GraphNetwork, trace
 from netpress.maths.compensation import MOST_LEVEL
 from netpress.methods.share import Share
 from netpress.pipeline import compress
+from netpress.pipeline.constraints import ValuesHeld
 from netpress.pipeline.job import Job
-from netpress.pipeline.rate_distortion import RateDistortion, ValuesHeld
+from netpress.pipeline.rate_distortion import RateDistortion
 from netpress.pipeline.rdo_layerwise import Pass
 from netpress.pipeline.rdo_normalise import normal_form
 from netpress.pipeline.rdo_statistics import calibration, sensitivities

@@ -89,6 +89,20 @@ class Plain(nn.Sequential):
 NETWORKS["plain"] = (Plain, (1, 8, 8), {"0": 4, "3": 6})
 
 
+@_network((2, 6, 6), one=4, two=5)
+class Rounded(nn.Module):
+    """Values on grids: their channels pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 5, 1), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.fake_quantize_per_tensor_affine(self.one(x).relu(), 0.05, 0, 0, 255)
+        x = torch.fake_quantize_per_tensor_affine(self.two(x), 0.05, 100, 0, 255)
+        return self.head(x.mean((2, 3)))
+
+
 @_network((3, 8, 8), stem=6, inner=5)
 class Residual(nn.Module):
     """What a sum adds goes together: stem and outer."""

@@ -289,7 +289,7 @@ def _read_elias_fano(view: memoryview, at: int, k: int) -> tuple[NDArray[Any], i
     first = int(_read(view, at, 1, np.uint32)[0])
     width = int(_read(view, at + 4, 1, np.uint8)[0])
     unary, at = read_varint(view, at + 5)
-    if width > 32 or not k <= unary <= 4 * k + 64:
+    if width > 32 or k < 1 or not k <= unary <= 4 * k + 64:
         raise FormatError("a palette's code has lengths that cannot be", got=f"{width} and {unary} bits for {k} values")
     total = k * width + unary
     packed = _read(view, at, -(-total // 8), np.uint8)

@@ -116,6 +116,7 @@ for _op in (
     "pixel_unshuffle",
 ):  # fmt: skip
     _calls(_op, None, getattr(F, _op))
+_calls("fake_quantize", None, torch.fake_quantize_per_tensor_affine)
 _calls("prelu", None, F.prelu, torch.prelu, _T.prelu)
 _calls("leaky_relu", None, F.leaky_relu_)
 _calls("elu", None, F.elu_)

@@ -22,6 +22,8 @@ from netpress.program import operators as listed
 from netpress.program.kinds import MOST_ITEMS
 from netpress.program.signature import Signature
 
+_SMALLEST, _LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max  # of a scale
+
 
 @dataclass(frozen=True)
 class ModuleOperator:
@@ -162,6 +164,16 @@ def _interpolate(
     )
 
 
+def _fake_quantize(
+    input: Tensor, scale: float, zero_point: int = 0, quant_min: int = 0, quant_max: int = 255
+) -> Tensor:
+    if not (_SMALLEST <= scale <= _LARGEST and quant_min <= zero_point <= quant_max):
+        raise ValueError(f"fake_quantize with scale {scale}, zero {zero_point} of {quant_min} to {quant_max}")
+    if input.is_meta:  # torch has no kernel for shapes alone
+        return torch.empty_like(input)
+    return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
+
+
 def _dropout(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
     return F.dropout(input, p, training)
 
@@ -236,6 +248,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "clamp": torch.clamp,
     "where": torch.where,
     "masked_fill": Tensor.masked_fill,
+    "fake_quantize": _fake_quantize,
     "matmul": torch.matmul,
     "bmm": torch.bmm,
     "addmm": torch.addmm,

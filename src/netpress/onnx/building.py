@@ -69,6 +69,7 @@ class Builder:
         self.initializers: dict[str, NDArray[Any]] = {}
         self.input = Value("input", (Batch(1), *input_shape), input_dtype)
         self.where = ("", "")
+        self.steps_of_values: dict[str, float] = {}  # of those that were rounded to a grid, by name
         self._names: dict[str, int] = {"input": 1, "output": 1}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from netpress.onnx import elementwise, moves, products, reductions, windows
+from netpress.onnx import elementwise, integers, moves, products, reductions, windows
 from netpress.onnx.building import Builder, Value
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **elementwise.OPERATORS,
+    **integers.OPERATORS,
     **moves.OPERATORS,
     **products.OPERATORS,
     **reductions.OPERATORS,

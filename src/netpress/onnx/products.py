@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netpress.dtypes import BOOL, INT64
+from netpress.onnx import integers
 from netpress.onnx.building import Builder, Shape, Size, Value, broadcast
 from netpress.onnx.elementwise import operands, scaled
 
@@ -22,6 +23,7 @@ def linear(b: Builder, input: Value, weight: Value, bias: Value | None = None) -
         raise ValueError(f"a weight of {weight.shape} for an input of {input.shape}")
     shape = (*input.shape[:-1], weight.shape[0])
     if input.rank == 2:
+        weight, bias = integers.weights(b, input, weight, bias)
         return b.add("Gemm", [input, weight, bias], shape, transB=1)
     product = b.add("MatMul", [input, b.swapped(weight)], shape)
     return product if bias is None else _sum(b, product, bias)

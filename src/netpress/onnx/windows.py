@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from netpress.dtypes import FLOAT32
+from netpress.onnx import integers
 from netpress.onnx.building import Builder, Size, Value
 from netpress.onnx.elementwise import scaled
 from netpress.onnx.moves import pad
@@ -70,6 +71,7 @@ def _conv(dims: int) -> Callable[..., Value]:
             _out(size, k, s, sum(side), d)
             for size, k, s, side, d in zip(b.whole(input.shape[2:]), kernel, strides, sides, dilations, strict=True)
         ]
+        weight, bias = integers.weights(b, input, weight, bias)
         return b.add(
             "Conv",
             [input, weight, bias],

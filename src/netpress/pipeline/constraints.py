@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class Constraint(Protocol):
@@ -20,3 +22,29 @@ class Constraint(Protocol):
 
     def after_step(self, network: nn.Module, step: int, /) -> None:
         """Puts the weights right after the optimizer has moved them."""
+
+
+@dataclass(eq=False)
+class ValuesHeld:
+    """Constraint: parameters that a training does not move, whatever momentum and decay say.
+
+    Attributes:
+        names: Dotted names of the parameters.
+    """
+
+    names: tuple[str, ...]
+    _held: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)  # of the running step
+
+    @torch.no_grad()
+    def after_backward(self, network: nn.Module, step: int, /) -> None:
+        self._held.clear()
+        for name in self.names:
+            parameter = network.get_parameter(name)
+            self._held[name] = parameter.detach().clone()
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, step: int, /) -> None:
+        for name, value in self._held.items():
+            network.get_parameter(name).copy_(value)

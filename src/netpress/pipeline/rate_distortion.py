@@ -16,7 +16,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from netpress import artifact
 from netpress.errors import BudgetError, ConfigError
 from netpress.graph import GraphNetwork
 from netpress.kernels import adaptive
-from netpress.pipeline.constraints import Constraint
+from netpress.pipeline.constraints import Constraint, ValuesHeld
 from netpress.pipeline.job import Job
 from netpress.pipeline.rdo_layerwise import NORMS, Outcome, Pass
 from netpress.pipeline.rdo_normalise import normal_form
@@ -158,32 +158,6 @@ class RateDistortion:
                 job.progress.say(
                     f"{name}: density {float((parameter != 0).float().mean()):.3f}, {len(parameter.detach().unique()):,} values"
                 )
-
-
-@dataclass(eq=False)
-class ValuesHeld:
-    """Constraint: parameters that a training does not move, whatever momentum and decay say.
-
-    Attributes:
-        names: Dotted names of the parameters.
-    """
-
-    names: tuple[str, ...]
-    _held: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)  # of the running step
-
-    @torch.no_grad()
-    def after_backward(self, network: nn.Module, step: int, /) -> None:
-        self._held.clear()
-        for name in self.names:
-            parameter = network.get_parameter(name)
-            self._held[name] = parameter.detach().clone()
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-
-    @torch.no_grad()
-    def after_step(self, network: nn.Module, step: int, /) -> None:
-        for name, value in self._held.items():
-            network.get_parameter(name).copy_(value)
 
 
 @dataclass(eq=False)

@@ -38,13 +38,15 @@ class Grid:
 
     Attributes:
         name: Dotted name of the parameter.
-        step: Distance of two levels.
-        tradeoff: Squared steps that a bit is worth.
+        step: Distance of two levels; a tensor of such distances where they differ, of a shape that fits the parameter's.
+        tradeoff: Squared steps that a bit is worth; 0 asks for the nearest level.
+        most: The largest level.
     """
 
     name: str
-    step: float
+    step: float | Tensor
     tradeoff: float
+    most: int = MOST_LEVEL
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class StraightThrough:
             for part, value in ((BITS, 0.0), (START, 0.0), (PRESSURE, 1.0 if self.bits is None else FIRST_PRESSURE)):
                 owner.register_buffer(key + part, torch.tensor(value, dtype=torch.float64, device=free.device))
             with torch.no_grad():
-                weight.copy_((free / grid.step).round().clamp(-MOST_LEVEL, MOST_LEVEL) * grid.step + 0.0)
+                weight.copy_((free / grid.step).round().clamp(-grid.most, grid.most) * grid.step + 0.0)
             owner.register_buffer(key + ALIVE, weight.detach() != 0)
             self._reprice(owner, key, weight, grid)
             owner.get_buffer(key + START).copy_(owner.get_buffer(key + BITS))
@@ -152,7 +154,7 @@ class StraightThrough:
         alive = owner.get_buffer(key + ALIVE)
         worth = torch.where(alive, pressure**LOYALTY, pressure).to(scaled) * (grid.tradeoff * share)
         size = scaled.abs()
-        near = size.round().clamp_max_(MOST_LEVEL)
+        near = size.round().clamp_max_(grid.most)
         best = torch.zeros_like(near)
         least = size.square() + worth * prices[first]
         for level in (near, (near - 1).clamp_min_(0)):
@@ -164,6 +166,8 @@ class StraightThrough:
         return best * scaled.sign()
 
     def _reprice(self, owner: nn.Module, key: str, weight: Tensor, grid: Grid) -> None:
+        if grid.tradeoff == 0 and self.bits is None:
+            return  # nobody asks
         levels = (weight.detach() / grid.step).round().to("cpu", torch.int32).contiguous().numpy()
         rows = len(levels)
         places = int(np.prod(levels.shape[2:])) if levels.ndim > 2 else 1

@@ -102,6 +102,7 @@ _FUNCTION_LINES = {
     "clamp": "input min:scalar?=null max:scalar?=null",
     "where": "condition input:operand other:operand",
     "masked_fill": "input mask value:scalar",
+    "fake_quantize": "input scale:float zero_point:offset=0 quant_min:offset=0 quant_max:offset=255",
     "matmul": "input other",
     "bmm": "input mat2",
     "addmm": "input mat1 mat2",

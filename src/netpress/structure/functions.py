@@ -16,7 +16,7 @@ from netpress.structure.rules import arguments, axes_of, rule, where, windowed_a
 @rule(
     "neg", "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "sign", "erf", "sigmoid", "tanh", "relu", "relu6",
     "silu", "mish", "hardswish", "hardsigmoid", "detach", "logical_not", "logsigmoid", "gelu", "leaky_relu", "elu", "softplus",
-    "hardtanh", "clamp", "dropout", "dropout1d", "dropout2d", "to",
+    "hardtanh", "clamp", "dropout", "dropout1d", "dropout2d", "to", "fake_quantize",
 )  # fmt: skip
 def _same(flow: Flow, node: Node, index: int) -> Arrays:
     return flow.of(node.inputs[0])

@@ -1,0 +1,82 @@
+"""Integers: values that a network rounds, and weights on grids, as the pairs of QuantizeLinear and DequantizeLinear that runtimes fuse.
+
+What reads the rounded value of a layer's input, and multiplies it with a weight whose rows are on grids of 8 bits, is written with the
+integers themselves: int8 levels with a step for each row, and the bias in units of the two steps together, which is where a runtime
+adds it. A runtime that does not fuse them computes the same in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from netpress.dtypes import FLOAT32, TYPES, Type
+from netpress.onnx.building import Builder, Value
+from netpress.program.row_levels import rows_on_grids
+
+LEVELS = 127  # of int8 weights, as many on either side
+MOST_BIAS = 2**31 - 1
+_INT8, _UINT8, _INT32 = TYPES["int8"], TYPES["uint8"], TYPES["int32"]
+
+
+def fake_quantize(
+    b: Builder, input: Value, scale: float, zero_point: int = 0, quant_min: int = 0, quant_max: int = 255
+) -> Value:
+    kind = _kind(quant_min, quant_max)
+    if kind is None:
+        b.unsupported(f"levels from {quant_min} to {quant_max} take more than 8 bits")
+    low, high = (-128, 127) if kind == _INT8 else (0, 255)
+    if (quant_min, quant_max) != (low, high):  # fewer levels than the type has
+        ends = [b.constant((level - zero_point) * scale, FLOAT32) for level in (quant_min, quant_max)]
+        input = b.add("Clip", [input, *ends], input.shape)
+    step, zero = b.constant(scale, FLOAT32), b.constant(zero_point, kind)
+    levels = b.add("QuantizeLinear", [input, step, zero], input.shape, kind)
+    value = b.add("DequantizeLinear", [levels, step, zero], input.shape, FLOAT32)
+    b.steps_of_values[value.name] = scale
+    return value
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {"fake_quantize": fake_quantize}
+
+
+def weights(b: Builder, input: Value, weight: Value, bias: Value | None) -> tuple[Value, Value | None]:
+    """Weight and bias of a layer that reads ``input``: with their integers where that is rounded and the weight is on grids.
+
+    Args:
+        weight: (rows, ...).
+        bias: (rows,), or None.
+    """
+    scale = b.steps_of_values.get(input.name)
+    if scale is None or weight.data is None or weight.dtype != FLOAT32 or not weight.data.size:
+        return weight, bias
+    if bias is not None and (bias.data is None or bias.dtype != FLOAT32):
+        return weight, bias
+    found = rows_on_grids(np.ascontiguousarray(weight.data).reshape(len(weight.data), -1), LEVELS)
+    if found is None:
+        return weight, bias
+    steps, levels = found
+    whole = levels.astype(np.int8).reshape(weight.data.shape)
+    made = _dequantized(b, weight, whole, _INT8, steps)
+    if bias is None or bias.data is None:
+        return made, bias
+    units = np.float32(scale) * steps
+    numbers = np.rint(bias.data.astype(np.float64) / units.astype(np.float64))
+    if not bool((np.abs(numbers) <= MOST_BIAS).all()):
+        return made, bias
+    return made, _dequantized(b, bias, numbers.astype(np.int32), _INT32, units)
+
+
+def _dequantized(b: Builder, value: Value, levels: Any, kind: Type, steps: Any) -> Value:
+    """A tensor of the network as integers and a step for each row."""
+    held = b.known(b.fresh(f"{value.name}/levels"), levels, kind)
+    per_row = b.known(b.fresh(f"{value.name}/steps"), steps.astype(np.float32), FLOAT32)
+    zero = b.known(b.fresh(f"{value.name}/zero"), np.zeros(len(steps), levels.dtype), kind)
+    return b.add("DequantizeLinear", [held, per_row, zero], value.shape, FLOAT32, axis=0)
+
+
+def _kind(low: int, high: int) -> Type | None:
+    if low >= 0 and high <= 255:
+        return _UINT8
+    return _INT8 if low >= -128 and high <= 127 else None
