@@ -90,15 +90,15 @@ $(MADE):
 	@touch $@
 
 $(USER_READY): $(MADE) pyproject.toml constraints.txt
-	@echo "installing netpress for its users into $(VENV) (torch for $(TORCH)), once ..."
+	@echo "installing netpress for its users into $(VENV) (torch for $(TORCH)), once; a minute or two where the index is near ..."
 	@$(INSTALL) --quiet setuptools
-	@$(INSTALL) --no-build-isolation $(TORCH_BUILD) --editable '.[data]'
+	@$(INSTALL) --quiet --no-build-isolation $(TORCH_BUILD) --editable '.[data]'
 	@touch $@
 
 $(DEV_READY): $(MADE) pyproject.toml constraints.txt
-	@echo "installing netpress for its developers into $(VENV) (torch for $(TORCH)), once ..."
+	@echo "installing netpress for its developers into $(VENV) (torch for $(TORCH)), once; a minute or two where the index is near ..."
 	@$(INSTALL) --quiet setuptools
-	@$(INSTALL) --no-build-isolation $(TORCH_BUILD) --editable '.[dev]'
+	@$(INSTALL) --quiet --no-build-isolation $(TORCH_BUILD) --editable '.[dev]'
 	@touch $@ $(USER_READY)
 
 # After an installation they are compiled already; this is for what changed since. Needs a C compiler, as the installation did.

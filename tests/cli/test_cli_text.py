@@ -10,6 +10,7 @@ import pytest
 
 from netpress._version import __version__
 from netpress.cli.app import app
+from netpress.export import target_names
 
 COMMANDS = sorted(command.name for command in app.registered_commands)
 NET, GOOD = "networks.py:network", "npz:good.npz"
@@ -37,6 +38,11 @@ def test_each_command_teaches_by_an_example(command: str, flag: str, netpress) -
     assert f"Example: netpress {command} " in shown
     assert "--json" in shown
     assert outcome.err == ""
+
+
+def test_the_help_of_export_names_every_form(netpress) -> None:
+    text = netpress("export", "--help").out
+    assert all(name in text for name in target_names())
 
 
 def test_help_needs_no_torch() -> None:

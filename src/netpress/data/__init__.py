@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from netpress.lazy import from_homes
 
 if TYPE_CHECKING:
     from netpress.data.augment import AUGMENTATIONS
@@ -28,10 +29,4 @@ _HOME = {
     "ImageStream": "stream",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = from_homes(__name__, _HOME)
