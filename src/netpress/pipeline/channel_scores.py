@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netpress.pipeline.job import Job
-from netpress.pipeline.rdo_statistics import MATRIX_LAYERS, TEMPERATURE, calibration, drawn_direction
+from netpress.pipeline.layer_columns import MATRIX_LAYERS
+from netpress.pipeline.rdo_statistics import TEMPERATURE, calibration, drawn_direction
 from netpress.structure import ChannelGroup, Channels, Place
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -21,7 +21,8 @@ from netpress.graph import GraphNetwork
 from netpress.kernels import adaptive
 from netpress.maths.compensation import MOST_LEVEL, Choice, Curvature, Floats, Levels, choose_levels, nearest_levels
 from netpress.maths.rate_distortion import fine_step, grid_step, on_grid
-from netpress.pipeline.rdo_statistics import MATRIX_LAYERS, grams
+from netpress.pipeline.layer_columns import MATRIX_LAYERS
+from netpress.pipeline.rdo_statistics import grams
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 STEPS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # for each layer, times the step that a fine quantizer would have

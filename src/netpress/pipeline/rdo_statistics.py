@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from netpress.graph import GraphNetwork
 from netpress.maths.gram import gram
 from netpress.pipeline.job import Job
+from netpress.pipeline.layer_columns import columns_at, place_stride
 
-#: Layers whose outputs are a matrix times columns cut out of the input.
-MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 #: On LeNet-5, without retraining: 18.3 kB at 9,890 right answers; 18.4 kB at 9,880 with a temperature of 4 (evidence/values).
 TEMPERATURE = float("inf")
-ENOUGH, ENOUGH_A_COLUMN = 1 << 15, 256  # columns of which a Gram matrix is made, and for each of its own columns
 BATCH = 16  # images whose gradients are summed before they are squared
 
 
@@ -70,22 +68,6 @@ def drawn_direction(output: Tensor, task: str, temperature: float, generator: to
     return (chances - F.one_hot(drawn, chances.shape[1])).to(output)
 
 
-def patches(module: nn.Module, given: Tensor) -> Tensor:
-    """The columns that a layer of ``MATRIX_LAYERS`` multiplies: (N, groups, columns, places)."""
-    if isinstance(module, nn.Linear):
-        return given.reshape(len(given), -1, given.shape[-1]).transpose(1, 2)[:, None]
-    if not isinstance(module, nn.Conv1d | nn.Conv2d):
-        raise TypeError(type(module).__name__)
-    margins = list(module._reversed_padding_repeated_twice)
-    if any(margins):
-        given = F.pad(given, margins, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
-    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-    if isinstance(module, nn.Conv1d):
-        given, kernel, stride, dilation = given[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
-    cut = F.unfold(given, kernel, dilation=dilation, stride=stride)  # (N, channels · kernel, places)
-    return cut.reshape(len(cut), module.groups, cut.shape[1] // module.groups, -1)
-
-
 def grams(module: nn.Module, first: Tensor, second: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
     """(Σ x yᵀ, Σ y yᵀ) over the columns x of one input and y of another, for a sample: each (groups, columns, columns).
 
@@ -93,11 +75,10 @@ def grams(module: nn.Module, first: Tensor, second: Tensor, batch_size: int = 64
     """
     cross: Tensor | None = None
     own: Tensor | None = None
+    stride = place_stride(module, first)
     for index, start in enumerate(range(0, len(first), batch_size)):
-        x, y = (patches(module, t[start : start + batch_size]) for t in (first, second))
-        stride = max(1, len(first) * x.shape[3] // max(ENOUGH, ENOUGH_A_COLUMN * x.shape[2]))
-        stride = min(stride, max(1, x.shape[3] // 4))
-        x, y = (t[..., index % stride :: stride].permute(1, 2, 0, 3).flatten(2) for t in (x, y))
+        some = slice(start, start + batch_size)
+        x, y = (columns_at(module, values[some], index % stride, stride) for values in (first, second))
         cross = x @ y.transpose(1, 2) if cross is None else cross.baddbmm_(x, y.transpose(1, 2))
         own = gram(y) if own is None else own.add_(gram(y))
     if cross is None or own is None:

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from netpress.graph import GraphNetwork
 from netpress.maths.gram import gram, solve_gram
 from netpress.pipeline.job import Job
+from netpress.pipeline.layer_columns import MATRIX_LAYERS, columns_at, place_stride
 from netpress.pipeline.narrowed import Narrowed
-from netpress.pipeline.rdo_statistics import ENOUGH, ENOUGH_A_COLUMN, calibration, patches
+from netpress.pipeline.rdo_statistics import calibration
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
 RIDGE = 0.01  # share of the mean curvature that keeps weights near where they were
 MOST_COLUMNS = 6000  # layers with more inputs stay as they were cut: their Gram matrix would take too much memory
 MEMORY_BYTES = 2 << 30  # that the wide network's values may take
@@ -108,7 +109,7 @@ def _layers(net: GraphNetwork) -> list[_Layer]:
     taken: set[int] = set()
     for number, node in enumerate(net.nodes):
         module = net.get_submodule(node.name) if node.is_module else None
-        if not isinstance(module, MATRICES + NORMS):
+        if not isinstance(module, MATRIX_LAYERS + NORMS):
             continue
         own = {id(module), *map(id, module.parameters())}
         if own & taken:
@@ -230,22 +231,19 @@ def _moments(module: Any, given: Tensor, missed: Tensor) -> tuple[Tensor, Tensor
 
     Of large feature maps every n-th place is taken, another one in each batch.
     """
-    groups, columns = getattr(module, "groups", 1), module.weight[0].numel()
+    groups = getattr(module, "groups", 1)
     last = (
         missed.reshape(len(missed), -1, missed.shape[-1]).transpose(1, 2) if isinstance(module, nn.Linear) else missed
     )
     target = last.flatten(2).unflatten(1, (groups, -1))  # (N, groups, rows, places)
-    places = target.shape[3]
-    stride = max(1, len(given) * places // max(ENOUGH, ENOUGH_A_COLUMN * columns))
-    stride = min(stride, max(1, places // 4))
+    stride = place_stride(module, given)
     sums: list[Any] = [0.0, 0.0, 0.0, 0.0]
     total = 0
     for number, start in enumerate(range(0, len(given), IMAGES_AT_ONCE)):
         some = slice(start, start + IMAGES_AT_ONCE)
-        y, t = (
-            part[..., number % stride :: stride].permute(1, 2, 0, 3).flatten(2)  # (groups, columns or rows, samples)
-            for part in (patches(module, given[some]), target[some])
-        )
+        first = number % stride
+        y = columns_at(module, given[some], first, stride)  # (groups, columns, samples)
+        t = target[some][..., first::stride].permute(1, 2, 0, 3).flatten(2)  # (groups, rows, samples)
         for place, part in enumerate((gram(y), t @ y.transpose(1, 2), y.sum(2), t.sum(2))):
             sums[place] = sums[place] + part.double()
         total += y.shape[2]
