@@ -302,9 +302,9 @@ def check_numbers(head: Head, numbers: NDArray[np.int64]) -> None:
         raise FormatError("positions without a value, though none is zero", got=numbers.tolist()[:8])
 
 
-def value_payloads(head: Head, model: Model, *, as_floats: bool) -> NDArray[np.uint32]:
+def value_payloads(head: Head, model: Model, *, as_bits: bool) -> NDArray[np.uint32]:
     """(symbols,) what decoding a symbol gives: the bits of its value, or the value's place in the palette."""
-    if as_floats:
+    if as_bits:
         patterns, zero = head.palette.patterns[head.present].astype(np.uint32), 0
     else:
         patterns, zero = head.present.astype(np.uint32), head.palette.origin
@@ -328,6 +328,28 @@ def checked(kernel: Callable[..., Any], *arguments: Any) -> Any:
         return kernel(*arguments)
     except ValueError as error:
         raise FormatError("a coded stream is damaged", got=str(error)) from error
+
+
+def decoded(kernel: ModuleType, coded: tuple[Any, ...], head: Head, dtype: AnyType, shape: tuple[int, ...]) -> Any:
+    """The tensor of a stream: values of 4 bytes go to their places at once, others by way of their symbols.
+
+    Args:
+        kernel: The extension module that decodes it.
+        coded: The arguments that its functions begin with, made ``as_bits`` where ``places_bits`` says so.
+    """
+    positions = head.plan.rows * head.plan.columns
+    if places_bits(dtype):
+        patterns = np.zeros(positions, np.uint32)
+        checked(kernel.place, *coded, patterns)
+        return tensor_of(patterns, dtype, shape)
+    symbols = np.full(positions, head.palette.origin, np.uint16)
+    checked(kernel.place, *coded, symbols)
+    return head.palette.tensor(symbols, shape)
+
+
+def places_bits(dtype: AnyType) -> bool:
+    """Whether a symbol stands for its value's bits while a tensor is decoded; else for its place in the palette."""
+    return bool(dtype.itemsize == 4)
 
 
 def filled(head: Head, dtype: AnyType, shape: tuple[int, ...]) -> Any:

@@ -75,10 +75,8 @@ def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) 
     head = _gap.unpack_head(view, dtype, shape)
     if head.model is None:
         return _gap.filled(head, dtype, shape)
-    coded, _ = _coded(view, head, head.model, as_floats=False)
-    symbols = np.full(head.plan.rows * head.plan.columns, head.palette.origin, np.uint16)
-    _gap.checked(_gap_ans.place, *coded, symbols)
-    return head.palette.tensor(symbols, shape)
+    coded, _ = _coded(view, head, head.model, as_bits=_gap.places_bits(dtype))
+    return _gap.decoded(_gap_ans, coded, head, dtype, shape)
 
 
 def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Coded:
@@ -93,7 +91,7 @@ def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) ->
     head = _gap.unpack_head(view, dtype, shape)
     if head.model is None:
         return GapCoded(_gap_ans, (), head.plan, np.zeros(1, np.int64))
-    coded, sizes = _coded(view, head, head.model, as_floats=True)
+    coded, sizes = _coded(view, head, head.model, as_bits=True)
     return GapCoded(_gap_ans, coded, head.plan, sizes)
 
 
@@ -109,7 +107,7 @@ def _lengths(model: Model) -> NDArray[np.float64]:
 
 
 def _coded(
-    payload: memoryview, head: Head, model: Model, *, as_floats: bool
+    payload: memoryview, head: Head, model: Model, *, as_bits: bool
 ) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
     """The arguments that the kernel's functions begin with, the stream checked; and the symbols of each block."""
     plan = head.plan
@@ -118,7 +116,7 @@ def _coded(
     frequencies = _frequencies(model)
     wide = int(frequencies.max()) > MOST_NARROW
     table, advances = np.empty(1 << model.precision, np.uint64), np.empty(model.symbols + 4, np.uint8)
-    payloads = _gap.value_payloads(head, model, as_floats=as_floats)
+    payloads = _gap.value_payloads(head, model, as_bits=as_bits)
     quotients = model.quotients
     _gap_ans.table(
         frequencies, len(model.values), quotients, model.precision, model.raw, payloads, wide, table, advances

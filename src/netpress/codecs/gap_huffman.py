@@ -92,10 +92,8 @@ def decode(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) 
     head = _gap.unpack_head(view, dtype, shape)
     if head.model is None:
         return _gap.filled(head, dtype, shape)
-    coded, _ = _coded(view, head, head.model, as_floats=False)
-    symbols = np.full(head.plan.rows * head.plan.columns, head.palette.origin, np.uint16)
-    _gap.checked(_gap_huffman.place, *coded, symbols)
-    return head.palette.tensor(symbols, shape)
+    coded, _ = _coded(view, head, head.model, as_bits=_gap.places_bits(dtype))
+    return _gap.decoded(_gap_huffman, coded, head, dtype, shape)
 
 
 def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) -> Coded:
@@ -110,7 +108,7 @@ def open(payload: memoryview | bytes, dtype: AnyType, shape: tuple[int, ...]) ->
     head = _gap.unpack_head(view, dtype, shape)
     if head.model is None:
         return GapCoded(_gap_huffman, (), head.plan, np.zeros(1, np.int64))
-    coded, numbers = _coded(view, head, head.model, as_floats=True)
+    coded, numbers = _coded(view, head, head.model, as_bits=True)
     return GapCoded(_gap_huffman, coded, head.plan, numbers)
 
 
@@ -150,7 +148,7 @@ def take_apart(payload: memoryview | bytes, shape: tuple[int, ...]) -> Parts | N
     model = head.model
     if model is None or head.plan.lanes * head.plan.blocks > 1:
         return None
-    _, numbers = _coded(view, head, model, as_floats=True)  # which checks the stream
+    _, numbers = _coded(view, head, model, as_bits=True)  # which checks the stream
     _, offsets = _read_blocks(view, head.end, head.plan)
     palette = head.palette
     return Parts(
@@ -176,14 +174,14 @@ def _expected(model: Model) -> NDArray[np.float64]:
 
 
 def _coded(
-    payload: memoryview, head: Head, model: Model, *, as_floats: bool
+    payload: memoryview, head: Head, model: Model, *, as_bits: bool
 ) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
     """The arguments that the kernel's functions begin with, the stream checked; and the symbols of each block."""
     plan = head.plan
     numbers, offsets = _read_blocks(payload, head.end, plan)
     _gap.check_numbers(head, numbers)
     table = np.empty(1 << model.precision, np.uint64)
-    payloads = _gap.value_payloads(head, model, as_floats=as_floats)
+    payloads = _gap.value_payloads(head, model, as_bits=as_bits)
     lengths, values = _lengths(model), len(model.values)
     _gap_huffman.table(lengths, values, model.quotients, model.precision, model.has_skip, model.raw, payloads, table)
     coded = (

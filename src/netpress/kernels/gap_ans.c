@@ -267,7 +267,7 @@ static PyMethodDef functions[] = {
      "out u8[room]) -> bytes used; sizes: symbols and bytes of each block"},
     {"check", check, METH_VARARGS,
      "check(*coded): decodes everything once and fills starts; ValueError when the streams are not such as `encode` makes"},
-    {"place", place, METH_VARARGS, "place(*coded, out u16[positions]): the payloads, as symbols, to their places"},
+    {"place", place, METH_VARARGS, "place(*coded, out u16 or u32[positions]): the payloads to their places"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(*coded, y f32[rows * n], first, last, n, x f32[columns * n]): the rows of blocks first to last - 1\n\n"
      "coded: stream u8, table u64, advances u8, payloads u32, wide, g, precision, raw, lanes, rows, columns, block_rows,\n"

@@ -252,7 +252,7 @@ static PyMethodDef functions[] = {
      "sizes i64[b][lanes], out u8[room]) -> bytes used; numbers: symbols of each block, sizes: bytes of each lane"},
     {"check", check, METH_VARARGS,
      "check(*coded): decodes everything once and fills starts; ValueError when the streams are not such as `encode` makes"},
-    {"place", place, METH_VARARGS, "place(*coded, out u16[positions]): the payloads, as symbols, to their places"},
+    {"place", place, METH_VARARGS, "place(*coded, out u16 or u32[positions]): the payloads to their places"},
     {"multiply", multiply, METH_VARARGS,
      "multiply(*coded, y f32[rows * n], first, last, n, x f32[columns * n]): the rows of blocks first to last - 1\n\n"
      "coded: stream u8, table u64, limit, raw, lanes, rows, columns, block_rows, numbers i64[b], offsets i64[b * lanes + 1],\n"

@@ -225,8 +225,8 @@ NETPRESS_CLONES static bool multiply_vector(const HuffmanCoded *coded, HuffmanLa
     return huffman_vector(coded, lanes, rounds, columns, rows, rows_of, x, y, false, 3);
 }
 
-/* Decodes a block and hands over its pairs: to places in `out`, or to the product with x where out is NULL. */
-static bool run_block(const HuffmanCoded *coded, Py_ssize_t b, GapPairs *pairs, uint16_t *out, const float *x, float *y, size_t n) {
+/* Decodes a block and hands over its pairs: to places in `out`, or to the product with x where there is no `out`. */
+static bool run_block(const HuffmanCoded *coded, Py_ssize_t b, GapPairs *pairs, GapPlaces out, const float *x, float *y, size_t n) {
     const size_t symbols = (size_t)((int64_t *)coded->numbers.buf)[b];
     const uint32_t *starts = (const uint32_t *)coded->starts.buf + b * coded->lanes, positions = block_positions(coded, b);
     const uint32_t columns = (uint32_t)coded->columns, rows = positions / columns;
@@ -239,7 +239,7 @@ static bool run_block(const HuffmanCoded *coded, Py_ssize_t b, GapPairs *pairs, 
         rows_of[l] = lanes.ends[l] / columns;
     }
     size_t left = symbols / lanes.lanes;
-    if (!out && n == 1) {
+    if (!out.items && n == 1) {
         int group = coded->limit + coded->raw <= HUFFMAN_BITS / 4 ? 4 : 3;
         for (size_t l = 0; l < lanes.lanes; l++) lanes.ends[l] -= rows_of[l] * columns;
         if (!multiply_vector(coded, &lanes, left / group, columns, rows, rows_of, x, y, group)) return false;
@@ -254,7 +254,7 @@ static bool run_block(const HuffmanCoded *coded, Py_ssize_t b, GapPairs *pairs, 
             steps = active != 0;
         }
         decode_pairs(coded, &lanes, pairs, steps, active);
-        if (out ? !gap_place_pairs(pairs, steps, active, lanes.lanes, positions, out)
+        if (out.items ? !gap_place_pairs(pairs, steps, active, lanes.lanes, positions, out)
                 : !gap_multiply_pairs(pairs, steps, active, lanes.lanes, columns, rows, rows_of, x, y, n))
             return false;
         left -= rest ? 0 : steps;
@@ -269,11 +269,12 @@ static PyObject *place(PyObject *module, PyObject *args) {
     Py_ssize_t more[3];
     (void)module;
     if (!read_coded(args, &coded, CODED "y*w*", &none, &out, more)) return NULL;
-    bool fine = out.len / 2 / coded.columns == coded.rows && out.len == 2 * coded.rows * coded.columns;
+    GapPlaces places = gap_places(&out, coded.rows, coded.columns);
+    bool fine = places.size;
     Py_BEGIN_ALLOW_THREADS
     GapPairs pairs;
     for (Py_ssize_t b = 0; fine && b < coded.count; b++)
-        fine = run_block(&coded, b, &pairs, (uint16_t *)out.buf + b * coded.block_rows * coded.columns, NULL, NULL, 0);
+        fine = run_block(&coded, b, &pairs, gap_places_from(places, b * coded.block_rows * coded.columns), NULL, NULL, 0);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&out);
     release(&coded);
@@ -296,7 +297,7 @@ static PyObject *multiply(PyObject *module, PyObject *args) {
     for (Py_ssize_t b = first; fine && b < last; b++) {
         float *to = (float *)y.buf + b * coded.block_rows * n;
         memset(to, 0, sizeof(float) * n * (block_positions(&coded, b) / coded.columns));
-        fine = run_block(&coded, b, &pairs, NULL, x.buf, to, (size_t)n);
+        fine = run_block(&coded, b, &pairs, (GapPlaces){NULL, 0}, x.buf, to, (size_t)n);
     }
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&x);

@@ -105,14 +105,34 @@ NETPRESS_CLONES static bool gap_multiply_pairs(const GapPairs *pairs, size_t ste
     return true;
 }
 
-/* Writes symbols to their places in out (positions of the block); false: a position lies outside. */
+/* Where decoded payloads go: items of 2 bytes (symbols) or of 4 (bits of values). */
+typedef struct {
+    void *items;
+    int size;
+} GapPlaces;
+
+/* The buffer as a matrix (rows, columns); size 0: it is none. */
+NETPRESS_INLINE GapPlaces gap_places(const Py_buffer *out, Py_ssize_t rows, Py_ssize_t columns) {
+    for (int size = 2; size <= 4; size += 2)
+        if (out->len / size / columns == rows && out->len == size * rows * columns) return (GapPlaces){out->buf, size};
+    return (GapPlaces){NULL, 0};
+}
+
+NETPRESS_INLINE GapPlaces gap_places_from(GapPlaces out, Py_ssize_t position) {
+    return (GapPlaces){(char *)out.items + out.size * position, out.size};
+}
+
+/* Writes payloads to their places in out (positions of the block); false: a position lies outside. */
 NETPRESS_INLINE bool gap_place_pairs(const GapPairs *pairs, size_t steps, size_t lanes, size_t stride, uint32_t positions,
-                                     uint16_t *out) {
+                                     GapPlaces out) {
+    uint16_t *symbols = out.items;
+    uint32_t *bits = out.items;
     for (size_t t = 0; t < steps; t++)
         for (size_t lane = 0; lane < lanes; lane++) {
-            uint32_t end = pairs->ends[t * stride + lane];
+            uint32_t end = pairs->ends[t * stride + lane], payload = pairs->payloads[t * stride + lane];
             if (end - 1 >= positions) return false;
-            out[end - 1] = (uint16_t)pairs->payloads[t * stride + lane];
+            if (out.size == 4) bits[end - 1] = payload;
+            else symbols[end - 1] = (uint16_t)payload;
         }
     return true;
 }
