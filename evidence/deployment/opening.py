@@ -2,9 +2,9 @@
 
     NETPRESS_DATA=<folder of cifar10.npz> python evidence/deployment/opening.py ORIGINAL.netpress CODED.netpress
 
-CODED is stored again by each of the codings (``netpress compress CODED --recipe finetune --set epochs=0 --codec ...``), ORIGINAL exported to
-ONNX. Then each of them is opened and answers one image in a process of its own, imports included, in turns. ``wall`` and ``cpu`` are
-seconds of the whole process (medians), ``ratio`` medians over the rounds of the quotients.
+CODED is stored again by each of the codings (``netpress compress CODED --recipe finetune --set epochs=0 --codec ...``), and ORIGINAL is
+exported to ONNX. Then each of them is opened and answers one image in a process of its own, imports included, in turns. ``wall``
+and ``cpu`` are seconds of the whole process (medians), ``ratio`` medians over the rounds of the quotients.
 """
 
 from __future__ import annotations
