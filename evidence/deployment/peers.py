@@ -100,7 +100,7 @@ def _judged(network: str, models: dict[str, Path], images: Any, labels: Any) -> 
     def call(name: str) -> Any:
         return lambda: sessions[name].run(None, {"input": images[:1]})
 
-    times = take_turns({name: call(name) for name in sessions})
+    times = take_turns({name: call(name) for name in sessions}, repeats=30)
     results = {name: LatencyResult(tuple(taken), 1, 1, "cpu") for name, taken in times.items()}
     original = None
     for name, session in sessions.items():
