@@ -64,7 +64,7 @@ def _torch(form: Path, x: NDArray[Any], threads: int) -> Call:
 def _onnxruntime(form: Path, x: NDArray[Any], threads: int) -> Call:
     from netpress import runtime
 
-    # Each session has a pool of its own, whose threads spin for a while after each run in the hope of more work. With several
+    # Each session has a pool of its own, whose threads spin for some 20 ms after a run in the hope of more work. With several
     # sessions in one process that takes cores from the network that is timed just then.
     session = runtime.start(form, threads, spinning=threads == 1)
     return lambda: runtime.run(session, x)
@@ -118,7 +118,7 @@ RUNTIMES: dict[str, Runtime] = {
         package="executorch",
         form="executorch",
         start=_executorch,
-        imports=("torch", "netpress.export", "executorch.extension.pybindings.portable_lib"),
+        imports=("torch", "netpress.export", "executorch.exir", "executorch.runtime"),
     ),
 }
 

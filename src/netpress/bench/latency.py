@@ -11,6 +11,7 @@ over the first one's in the same runtime and round:
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import tempfile
@@ -41,7 +42,8 @@ MARGIN = 0.05
 """What differs by less counts as equal: medians of one network on a machine that does other things, too."""
 
 QUIET_S = 0.02
-"""How long after a run its threads may go on spinning; with several threads the next run waits for that."""
+"""With several threads the next run waits so long: after one, OpenMP's threads in torch spin for some 5 ms more, which would be the
+time of whatever runs next."""
 
 MOST_S = 60.0
 
@@ -201,7 +203,10 @@ def _check(
 
 
 def _same_input(named: Sequence[tuple[str, Artifact]]) -> list[Artifact]:
+    """The networks, if all take the same input, and one that numpy has numbers for."""
     (first_name, first), *others = named
+    if first.network.input_dtype == torch.bfloat16:
+        raise ConfigError("networks that take bfloat16 cannot be timed in other runtimes", got=first_name)
     for name, other in others:
         one, two = ((a.network.input_dtype, a.input_shape) for a in (first, other))
         if one != two:
@@ -290,4 +295,8 @@ def _described(file: str | os.PathLike[str], stored: Artifact) -> dict[str, Any]
 
 
 def _versions(runtimes: Iterable[str]) -> dict[str, str]:
-    return {name: metadata.version(RUNTIMES[name].package) for name in runtimes}
+    found = {}
+    for name in runtimes:
+        package = RUNTIMES[name].package
+        found[name] = getattr(importlib.import_module(package), "__version__", None) or metadata.version(package)
+    return found

@@ -16,7 +16,7 @@ def run(
     name: Annotated[str | None, typer.Argument(help="The topic; without it the topics are listed.")] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="latency: .netpress files; the others are compared with the first."),
+        typer.Argument(metavar="FILE", help="latency: .netpress files; the others are compared with the first."),
     ] = None,
     runtimes: Annotated[
         str | None,
