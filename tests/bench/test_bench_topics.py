@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from netpress import bench
-from netpress.bench import Row, at_least, at_most, reduction, run_bench, topic_names, topics
+from netpress.bench import Row, at_least, at_most, reduction, run_bench, takes_files, topic_names, topics
 from netpress.errors import UnknownNameError
 from netpress.maths import reconstruction_error
 
@@ -77,13 +77,15 @@ def test_topics_are_found_by_their_files() -> None:
     files = {p.stem for p in Path(bench.__path__[0]).glob("*.py") if not p.stem.startswith("_")}
     assert set(topic_names()) == files == {name for name, _ in topics()}
     assert all(summary and "\n" not in summary for _, summary in topics())
+    assert [name for name in topic_names() if takes_files(name)] == ["latency"]
 
 
 def test_an_unknown_topic_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         run_bench("reductions")
     assert str(caught.value) == (
-        "unknown benchmark; got: 'reductions'; allowed: codecs, reduction, structure, subspace; remedy: did you mean 'reduction'?"
+        "unknown benchmark; got: 'reductions'; allowed: codecs, latency, reduction, structure, subspace; "
+        "remedy: did you mean 'reduction'?"
     )
 
 

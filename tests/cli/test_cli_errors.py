@@ -71,6 +71,10 @@ NAMES = {
         ["there is no such device here", "got cuda:999", "--device auto, or cpu"],
     ),
     "benchmark": (["bench", "reductoin"], ["unknown benchmark", "got 'reductoin'", "did you mean 'reduction'?"]),
+    "runtime": (
+        ["bench", "latency", "pressed.netpress", "--runtimes", "torch,onxruntime"],
+        ["unknown runtime", "got 'onxruntime'", "did you mean 'onnxruntime'"],
+    ),
     "option": (["profile", NET, "--latncy"], ["No such option: --latncy"]),
     "command": (["compres"], ["No such command 'compres'."]),
     "spec": (["compare", "none.yaml", "-o", "grid"], ["the file cannot be read", "none.yaml", "allowed a YAML file"]),
@@ -120,6 +124,31 @@ VALUES = {
     "seed": (compress(NET, GOOD, "ahosvd", "--seed", "-1"), ["'--seed'", "greater than or equal to 0"]),
     "batch": (["profile", NET, "--batch", "0"], ["batch of a latency is out of range", "got 0", "allowed 1 or more"]),
     "threads": (["profile", NET, "--threads", "0"], ["threads of a latency is out of range", "got 0"]),
+    "no file to time": (
+        ["bench", "latency"],
+        ["there are no files to compare", "got none", "remedy netpress bench latency original.netpress"],
+    ),
+    "files of a topic that takes none": (
+        ["bench", "codecs", "pressed.netpress"],
+        ["the benchmark 'codecs' takes no files", "got pressed.netpress", "remedy netpress bench latency pressed"],
+    ),
+    "runtimes of a topic that has none": (
+        ["bench", "codecs", "--runtimes", "torch"],
+        ["--runtimes belongs to bench latency", "got bench codecs", "remedy leave it out"],
+    ),
+    "batch of no topic": (["bench", "--batch", "1"], ["--batch belongs to bench latency", "got bench"]),
+    "batches": (
+        ["bench", "latency", "pressed.netpress", "--batch", "1,x"],
+        ["--batch cannot be read", "got '1,x'", "allowed positive integers, such as 1,32"],
+    ),
+    "several numbers of threads": (
+        ["bench", "codecs", "--threads", "1,2"],
+        ["one number of threads at a time", "got 1,2", "remedy only bench latency takes several"],
+    ),
+    "device of a latency": (
+        ["bench", "latency", "pressed.netpress", "--device", "cuda"],
+        ["bench latency times on the CPU", "got --device cuda", "allowed cpu"],
+    ),
     "missing option": (["compress", NET], ["Missing option '--data' / '-d'"]),
     "weights beside a file": (
         compress("pressed.netpress", GOOD, "ahosvd", "-w", "whole.safetensors"),

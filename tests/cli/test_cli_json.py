@@ -163,7 +163,7 @@ def test_methods(netpress) -> None:
 
 def test_topics_and_recipes(netpress) -> None:
     topics = netpress("bench", "--json").document["topics"]
-    assert [t["name"] for t in topics] == ["codecs", "reduction", "structure", "subspace"]
+    assert [t["name"] for t in topics] == ["codecs", "latency", "reduction", "structure", "subspace"]
     printed = netpress("compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3")
     as_json = netpress(
         "compress", NET, "-d", GOOD, "-r", "pod", "-o", "x.netpress", "--print-recipe", "-s", "rank=3", "--json"
@@ -171,6 +171,15 @@ def test_topics_and_recipes(netpress) -> None:
     recipe = Recipe.read("pod").with_settings(["rank=3"])
     assert Recipe.read(as_json.document) == recipe
     assert printed.out == recipe.to_yaml()
+
+
+def test_bench_latency(netpress, pressed: Path) -> None:
+    arguments = ("bench", "latency", pressed, pressed, "--runtimes", "torch", "--batch", "1,2", "--repeats", "1")
+    document = netpress(*arguments, "--no-memory", "--json").document
+    assert [(row["batch"], row["threads"], row["file"]) for row in document["rows"]] == [
+        (batch, 1, str(pressed)) for batch in (1, 1, 2, 2)
+    ]
+    assert [verdict["size_ratio"] for verdict in document["verdicts"]] == [1]
 
 
 def test_the_published_parameter_count(netpress, tmp_path: Path) -> None:

@@ -102,7 +102,19 @@ def test_methods_show_a_table_and_cards(netpress) -> None:
 
 
 def test_bench_lists_its_topics(netpress) -> None:
-    assert "reduction" in netpress("bench").out
+    shown = netpress("bench").out
+    assert "reduction" in shown
+    assert "latency" in shown
+
+
+def test_bench_latency_shows_times_and_a_verdict(netpress, pressed: Path) -> None:
+    other = pressed.with_name("copy.netpress")
+    other.write_bytes(pressed.read_bytes())
+    shown = netpress(
+        "bench", "latency", pressed, other, "--runtimes", "torch", "--repeats", "1", "--no-memory", "-q"
+    ).out
+    for text in ("median ms", "p95 ms", "ratio", "pressed", "copy", "Verdicts", "faster in", "slower in", "torch "):
+        assert text in shown
 
 
 def test_train_says_how_good_and_where(netpress, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from netpress.errors import ConfigError
-from netpress.measure import LatencyResult, latency, time_one, to_channels_last
+from netpress.measure import LatencyResult, latency, take_turns, time_one, to_channels_last
 
 
 class Sleep(nn.Module):
@@ -42,6 +44,27 @@ def test_networks_take_turns() -> None:
 
     latency({"a": Say("a"), "b": Say("b")}, (1,), repeats=6, least_s=0)
     assert "".join(order[-12:]) == "abbaabbaabba"
+
+
+def test_whatever_can_be_called_takes_turns() -> None:
+    order: list[str] = []
+    runs = {"a": lambda: order.append("run a"), 2: lambda: order.append("run 2")}
+    clock = itertools.count()
+
+    def time_ms(run: Callable[[], object]) -> float:
+        run()
+        return next(clock)
+
+    times = take_turns(runs, repeats=6, least_s=0, time_ms=time_ms, before=lambda name: order.append(f"before {name}"))
+    there = ["before a", "run a", "before 2", "run 2"]
+    back = ["before 2", "run 2", "before a", "run a"]
+    assert order[-24:] == [*there, *back] * 3
+    assert not any(said.startswith("before") for said in order[:-24])  # the warm-up
+    began = times["a"][0]
+    assert times == {
+        "a": [began + k for k in (0, 3, 4, 7, 8, 11)],
+        2: [began + k for k in (1, 2, 5, 6, 9, 10)],
+    }
 
 
 def test_median_and_nearest_rank_p95() -> None:

@@ -1,6 +1,7 @@
 """Timed claims: one file a topic, each row beside its target.
 
-A topic is a module with ``SUMMARY`` (one line) and ``rows(threads, device, progress) -> list[Row]``.
+A topic is a module with ``SUMMARY`` (one line) and ``rows(threads, device, progress) -> list[Row]``; one that measures files of yours
+has ``compare_files`` instead (`netpress.bench.latency`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import pkgutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from netpress.errors import UnknownNameError
+from netpress.errors import ConfigError, UnknownNameError
 from netpress.progress import Progress, SilentProgress
 
 
@@ -51,6 +52,17 @@ def topics() -> list[tuple[str, str]]:
     return [(name, importlib.import_module(f"{__name__}.{name}").SUMMARY) for name in topic_names()]
 
 
+def takes_files(name: str) -> bool:
+    """Whether the topic measures files that it is given.
+
+    Raises:
+        UnknownNameError: No such topic.
+    """
+    if name not in topic_names():
+        raise UnknownNameError("benchmark", name, topic_names())
+    return hasattr(importlib.import_module(f"{__name__}.{name}"), "compare_files")
+
+
 def run_bench(name: str, *, threads: int = 2, device: str = "cpu", progress: Progress | None = None) -> dict[str, Any]:
     """Runs one topic.
 
@@ -59,11 +71,14 @@ def run_bench(name: str, *, threads: int = 2, device: str = "cpu", progress: Pro
 
     Raises:
         UnknownNameError: No such topic.
+        ConfigError: A topic that takes files.
     """
     from netpress.measure import environment
 
-    if name not in topic_names():
-        raise UnknownNameError("benchmark", name, topic_names())
+    if takes_files(name):
+        raise ConfigError(
+            f"the benchmark {name!r} needs files", got="none", remedy=f"netpress.bench.{name}.compare_files(files)"
+        )
     module = importlib.import_module(f"{__name__}.{name}")
     rows = module.rows(threads=threads, device=device, progress=progress or SilentProgress())
     return {"environment": {**environment(), "bench_threads": threads}, "rows": [asdict(row) for row in rows]}

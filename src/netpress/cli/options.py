@@ -50,14 +50,21 @@ def input_shape(text: str | None) -> tuple[int, ...] | None:
     Raises:
         ConfigError: Anything but positive integers.
     """
+    return None if text is None else counts(text, "--input", "3,224,224")
+
+
+def counts(text: str, option: str, example: str) -> tuple[int, ...]:
+    """``"1,32"`` of an option as (1, 32).
+
+    Raises:
+        ConfigError: Anything but positive integers.
+    """
     from netpress.errors import ConfigError
 
-    if text is None:
-        return None
     try:
-        shape = tuple(int(piece) for piece in text.split(","))
+        found = tuple(int(piece) for piece in text.split(","))
     except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ConfigError("--input cannot be read", got=repr(text), allowed="positive integers, such as 3,224,224")
-    return shape
+        found = ()
+    if not found or min(found) < 1:
+        raise ConfigError(f"{option} cannot be read", got=repr(text), allowed=f"positive integers, such as {example}")
+    return found

@@ -15,7 +15,7 @@ folder aside, runs what is there beside the network, and moves it to its place w
 Files whose name begins with an underscore are shared by targets and are none themselves.
 """
 
-from netpress.export._checked import Exported, export
+from netpress.export._checked import Exported, apart, export, most_apart
 from netpress.export._targets import Target, target_by_name, target_names
 
-__all__ = ["Exported", "Target", "export", "target_by_name", "target_names"]
+__all__ = ["Exported", "Target", "apart", "export", "most_apart", "target_by_name", "target_names"]

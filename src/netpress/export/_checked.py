@@ -18,6 +18,7 @@ from netpress.artifact.disk import check_destination
 from netpress.data import Data, Preprocess
 from netpress.errors import ArtifactError, DataError
 from netpress.export._targets import target_by_name
+from netpress.graph import GraphNetwork
 from netpress.measure import predictions
 from netpress.progress import Progress
 
@@ -127,6 +128,21 @@ def export(
     )
 
 
+def apart(wanted: Tensor, given: Tensor) -> float:
+    """The largest difference of two answers; infinite where shapes differ or one is no number."""
+    if wanted.shape != given.shape:
+        return float("inf")
+    between = (wanted.double() - given.double()).abs()
+    return float(between.nan_to_num(float("inf")).max()) if between.numel() else 0.0
+
+
+def most_apart(network: GraphNetwork, wanted: Tensor) -> float:
+    """How far from ``wanted``, what the network answers, another form of it may lie."""
+    rounds = any(node.op == "fake_quantize" for node in network.nodes)
+    largest = float(wanted.double().abs().max()) if wanted.numel() else 0.0
+    return max(LEAST, (ROUNDED if rounds else TOLERANCE) * largest)
+
+
 def _folder(path: str | os.PathLike[str]) -> Path:
     """Where the files of a target that writes several go; the folder may be there already."""
     folder = Path(os.path.realpath(path))
@@ -155,8 +171,6 @@ class _Comparison:
         self.stored, self.target = stored, target
         self.exported = _Runs(answers).eval()
         self.largest, self.samples = 0.0, 0
-        rounds = any(node.op == "fake_quantize" for node in stored.network.nodes)
-        self.tolerance = ROUNDED if rounds else TOLERANCE
 
     def random(self, seed: int) -> None:
         """Random inputs: several at once, and one alone."""
@@ -201,13 +215,8 @@ class _Comparison:
             ArtifactError: It is too large.
         """
         self.samples += len(wanted)
-        if wanted.shape != given.shape:
-            difference = float("inf")
-        else:
-            apart = (wanted.double() - given.double()).abs()
-            difference = float(apart.nan_to_num(float("inf")).max()) if apart.numel() else 0.0
+        difference, most = apart(wanted, given), most_apart(self.stored.network, wanted)
         self.largest = max(self.largest, difference)
-        most = max(LEAST, self.tolerance * float(wanted.double().abs().max()) if wanted.numel() else 0.0)
         if not difference <= most:
             raise ArtifactError(
                 f"the {self.target} export does not answer as the file does, and was not kept",

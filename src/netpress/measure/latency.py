@@ -6,10 +6,10 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ LEAST_ROUNDS = 5
 MOST_ROUNDS = 2000
 WARM_UP_S = 0.2
 LEAST_WARM_UP = 3
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ def latency(
 ) -> dict[str, LatencyResult]:
     """Times inference of several networks, each on private copies in eval mode: round after round, once each in turn.
 
-    Rounds go on until there are ``repeats`` of them and ``least_s`` have passed, or ``most_s`` are over (at least 5 rounds).
-    The order turns around each round. On CUDA the device's own events are read.
+    As `take_turns`, which see. On CUDA the device's own events are read.
 
     Args:
         input_shape: Of one sample, without N.
@@ -108,13 +109,15 @@ def latency(
     if not networks:
         raise ConfigError("there is no network to time", got="an empty mapping")
     device = torch.device(device)
-    with _threads(threads), torch.inference_mode(False):
+    with threads_set(threads), torch.inference_mode(False):
+        x = example_input((batch, *input_shape), input_dtype).to(device)
         runs = {
-            name: _run(network, _input((batch, *input_shape), input_dtype, device), channels_last)
+            name: ready(copy.deepcopy(network).to(device), x, channels_last=channels_last)
             for name, network in networks.items()
         }
+        time_ms = _cuda_time_ms if device.type == "cuda" else _wall_time_ms
         with torch.inference_mode():
-            times = _timed(runs, device, repeats, least_s, most_s)
+            times = take_turns(runs, repeats=repeats, least_s=least_s, most_s=most_s, time_ms=time_ms)
         used = torch.get_num_threads()
     return {name: LatencyResult(tuple(t), batch, used, str(device)) for name, t in times.items()}
 
@@ -124,38 +127,57 @@ def time_one(network: nn.Module, input_shape: Sequence[int], **settings: Any) ->
     return latency({"network": network}, input_shape, **settings)["network"]
 
 
-def _run(network: nn.Module, x: Tensor, channels_last: bool) -> Callable[[], object]:
-    private = copy.deepcopy(network).to(x.device).eval().requires_grad_(False)
-    if channels_last and to_channels_last(private, x):
+def ready(network: nn.Module, x: Tensor, *, channels_last: bool = True) -> Callable[[], Tensor]:
+    """A call that runs the network on ``x`` (N, ...).
+
+    The network itself, not a copy, is put into eval mode and, where asked to and able, into channels-last order.
+    """
+    network.eval().requires_grad_(False)
+    if channels_last and to_channels_last(network, x):
         x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: private(x)
-
-
-def _timed(
-    runs: Mapping[str, Callable[[], object]], device: torch.device, repeats: int, least_s: float, most_s: float
-) -> dict[str, list[float]]:
-    time_ms = _cuda_time_ms if device.type == "cuda" else _wall_time_ms
-    for run in runs.values():
-        began, count = time.perf_counter(), 0
-        while count < LEAST_WARM_UP or (time.perf_counter() - began < WARM_UP_S and count < repeats):
-            time_ms(run)
-            count += 1
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    names, began = list(runs), time.perf_counter()
-    for rounds in range(MOST_ROUNDS):
-        spent = time.perf_counter() - began
-        if (rounds >= repeats and spent >= least_s) or (rounds >= LEAST_ROUNDS and spent >= most_s):
-            break
-        for name in names:
-            times[name].append(time_ms(runs[name]))
-        names.reverse()
-    return times
+    return lambda: network(x)
 
 
 def _wall_time_ms(run: Callable[[], object]) -> float:
     began = time.perf_counter_ns()
     run()
     return (time.perf_counter_ns() - began) / 1e6
+
+
+def take_turns(
+    runs: Mapping[Name, Callable[[], object]],
+    *,
+    repeats: int,
+    least_s: float = 0.5,
+    most_s: float = 20.0,
+    time_ms: Callable[[Callable[[], object]], float] = _wall_time_ms,
+    before: Callable[[Name], object] | None = None,
+) -> dict[Name, list[float]]:
+    """Milliseconds of whatever can be called: round after round, once each in turn; the order turns around each round.
+
+    Rounds go on until there are ``repeats`` of them and ``least_s`` have passed, or ``most_s`` are over (at least 5 rounds).
+
+    Args:
+        time_ms: Runs one and says what it took; wall time if not given.
+        before: Called ahead of each timed run, untimed.
+    """
+    for run in runs.values():
+        began, count = time.perf_counter(), 0
+        while count < LEAST_WARM_UP or (time.perf_counter() - began < WARM_UP_S and count < repeats):
+            time_ms(run)
+            count += 1
+    times: dict[Name, list[float]] = {name: [] for name in runs}
+    names, began = list(runs), time.perf_counter()
+    for rounds in range(MOST_ROUNDS):
+        spent = time.perf_counter() - began
+        if (rounds >= repeats and spent >= least_s) or (rounds >= LEAST_ROUNDS and spent >= most_s):
+            break
+        for name in names:
+            if before is not None:
+                before(name)
+            times[name].append(time_ms(runs[name]))
+        names.reverse()
+    return times
 
 
 def _cuda_time_ms(run: Callable[[], object]) -> float:
@@ -168,14 +190,16 @@ def _cuda_time_ms(run: Callable[[], object]) -> float:
     return start.elapsed_time(end)
 
 
-def _input(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def example_input(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """What networks are timed on: normal noise, the same each time; zeros where whole numbers are wanted."""
     if not dtype.is_floating_point:
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        return torch.zeros(tuple(shape), dtype=dtype)
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_set(count: int | None) -> Iterator[None]:
+    """Gives torch so many threads, and puts back what it had."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(count or before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,15 +113,20 @@ def decoded(contents: Contents, threads: int | None = None) -> dict[str, NDArray
 
 
 def start(
-    model: list[Any] | bytes, threads: int | None = None, weights: Mapping[str, NDArray[Any]] | None = None
+    model: list[Any] | bytes | Path,
+    threads: int | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    spinning: bool = True,
 ) -> InferenceSession:
     """ONNX Runtime with a model, on the CPU.
 
     Args:
-        model: The bytes of an ONNX model, or its pieces.
+        model: The bytes of an ONNX model, its pieces, or its file.
         threads: How many it computes with; None: as many as it likes.
         weights: Initializers that the model leaves to be given (``apart`` of `netpress.onnx.write`); not copied, so that they must
             live as long as the session.
+        spinning: Whether threads that wait for work burn a core meanwhile, as ONNX Runtime has it: quickest where it runs alone.
 
     Raises:
         MissingExtraError: ONNX Runtime is absent.
@@ -133,12 +139,14 @@ def start(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it warns of, nobody here can change
     if threads:
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         if weights:
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
             options.add_external_initializers(list(weights), values)
-        whole = model if isinstance(model, bytes) else b"".join(model)
+        whole = str(model) if isinstance(model, Path) else model if isinstance(model, bytes) else b"".join(model)
         return onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
         raise FormatError("ONNX Runtime refuses the network", got=str(error)[:400]) from error
