@@ -139,29 +139,34 @@ def _show_latency(document: Mapping[str, Any]) -> None:
     files, verdicts = document["files"], document["verdicts"]
     stems = {f["file"]: Path(f["file"]).stem for f in files}
     names = stems if len(set(stems.values())) == len(stems) else {file: file for file in stems}
-    times = [
-        (
-            r["runtime"],
-            r["batch"],
-            r["threads"],
-            names[r["file"]],
-            f"{r['median_ms']:.3g}",
-            f"{r['p95_ms']:.3g}",
-            f"{r['ratio']:.2f}",
-            size(r["own_memory_bytes"]),
-            size(r["form_bytes"]),
-        )
-        for r in document["rows"]
-    ]
-    columns = ("runtime", "batch", "threads", "network", "median ms", "p95 ms", "ratio", "memory", "opened file")
-    table("bench latency", columns, times, right=(1, 2, 4, 5, 6, 7, 8))
-    OUT.print()
+    columns = ("runtime", "network", "median ms", "p95 ms", "ratio", "memory", "opened file")
+    for batch, threads in dict.fromkeys((r["batch"], r["threads"]) for r in document["rows"]):
+        rows = [
+            (
+                r["runtime"],
+                names[r["file"]],
+                f"{r['median_ms']:.3g}",
+                f"{r['p95_ms']:.3g}",
+                f"{r['ratio']:.2f}",
+                size(r["own_memory_bytes"]),
+                size(r["form_bytes"]),
+            )
+            for r in document["rows"]
+            if (r["batch"], r["threads"]) == (batch, threads)
+        ]
+        table(f"bench latency: batch {batch}, threads {threads}", columns, rows, right=(2, 3, 4, 5, 6))
+        OUT.print()
     judged = [("", "", "")] + [
         (v["verdict"], ", ".join(v["faster_in"]), ", ".join(v["slower_in"])) for v in verdicts
     ]  # the first file has no verdict
-    rows = [
+    verdict_rows = [
         (names[f["file"]], size(f["size_bytes"]), amount(f["params"]), amount(f["macs"]), *said)
         for f, said in zip(files, judged, strict=True)
     ]
-    table("Verdicts", ("network", "file", "parameters", "MACs", "", "faster in", "slower in"), rows, right=(1, 2, 3))
+    table(
+        "Verdicts",
+        ("network", "file", "parameters", "MACs", "", "faster in", "slower in"),
+        verdict_rows,
+        right=(1, 2, 3),
+    )
     _machine(document)
