@@ -19,8 +19,8 @@ from netpress.bench.latency import RUNTIMES, Verdict, compare_files, installed_r
 from netpress.errors import ArtifactError, ConfigError, NetpressError, UnknownNameError
 
 ROW = {
-    "file", "runtime", "batch", "threads", "median_ms", "p95_ms", "ratio", "rounds", "form_bytes", "max_abs_difference",
-    "own_memory_bytes", "peak_memory_bytes",
+    "file", "runtime", "batch", "threads", "median_ms", "p95_ms", "least_ms", "ratio", "ratio_quartiles", "rounds", "form_bytes",
+    "max_abs_difference", "own_memory_bytes", "peak_memory_bytes",
 }  # fmt: skip
 
 
@@ -82,7 +82,9 @@ def test_the_form_of_the_document(files: list[Path], monkeypatch: pytest.MonkeyP
     ]
     for row in rows:
         assert set(row) == ROW
-        assert 0 < row["median_ms"] <= row["p95_ms"]
+        assert 0 < row["least_ms"] <= row["median_ms"] <= row["p95_ms"]
+        low, high = row["ratio_quartiles"]
+        assert low <= row["ratio"] <= high
         assert row["rounds"] >= 1
         assert row["max_abs_difference"] < 1e-4
         assert (row["ratio"] == 1) == (row["file"] == str(files[0]))

@@ -103,11 +103,11 @@ def compare_files(
     Returns:
         ``environment``; ``files``, a row each of ``file``, ``size_bytes``, ``params`` and ``macs``; ``rows`` and ``verdicts``.
 
-        A row of ``rows`` has ``file``, ``runtime``, ``batch``, ``threads``, ``median_ms`` and ``p95_ms`` of the whole batch, ``ratio``
-        to the first file, ``rounds``, ``form_bytes`` (what the runtime opens, on disk), ``max_abs_difference`` to what the
-        file's network answers, and, of a process that opens the network with the least number of threads and answers one batch,
-        ``peak_memory_bytes`` and ``own_memory_bytes``: what that is above a process that only imports the runtime. The two are null
-        without ``memory``.
+        A row of ``rows`` has ``file``, ``runtime``, ``batch``, ``threads``, ``median_ms``, ``p95_ms`` and ``least_ms`` of the whole
+        batch, ``ratio`` to the first file and ``ratio_quartiles`` (two: far apart where the machine was busy), ``rounds``,
+        ``form_bytes`` (what the runtime opens, on disk), ``max_abs_difference`` to what the file's network answers, and, of a process
+        that opens the network with the least number of threads and answers one batch, ``peak_memory_bytes`` and
+        ``own_memory_bytes``: what that is above a process that only imports the runtime. The two are null without ``memory``.
 
         A row of ``verdicts``, one for each file but the first, has ``file``, ``size_ratio`` and the fields of `Verdict`.
 
@@ -147,7 +147,9 @@ def compare_files(
                         "threads": number,
                         "median_ms": one.times.median,
                         "p95_ms": one.times.p95,
+                        "least_ms": one.times.least,
                         "ratio": ratio,
+                        "ratio_quartiles": list(one.times.ratio_quartiles(timed[name, 0].times)),
                         "rounds": len(one.times.times_ms),
                         "form_bytes": forms[name, place].size_bytes,
                         "max_abs_difference": one.difference,

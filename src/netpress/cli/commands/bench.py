@@ -145,16 +145,28 @@ def _show_latency(document: Mapping[str, Any]) -> None:
             r["batch"],
             r["threads"],
             names[r["file"]],
-            f"{r['median_ms']:.3g}",
-            f"{r['p95_ms']:.3g}",
+            *(f"{r[key]:.3g}" for key in ("least_ms", "median_ms", "p95_ms")),
             f"{r['ratio']:.2f}",
+            "-".join(f"{bound:.2f}" for bound in r["ratio_quartiles"]),
             size(r["own_memory_bytes"]),
             size(r["form_bytes"]),
         )
         for r in document["rows"]
     ]
-    columns = ("runtime", "batch", "threads", "network", "median ms", "p95 ms", "ratio", "memory", "opened file")
-    table("bench latency", columns, times, right=(1, 2, 4, 5, 6, 7, 8))
+    columns = (
+        "runtime",
+        "batch",
+        "threads",
+        "network",
+        "least ms",
+        "median ms",
+        "p95 ms",
+        "ratio",
+        "quartiles",
+        "memory",
+        "opened file",
+    )
+    table("bench latency", columns, times, right=(1, 2, *range(4, len(columns))))
     OUT.print()
     judged = [("", "", "")] + [
         (v["verdict"], ", ".join(v["faster_in"]), ", ".join(v["slower_in"])) for v in verdicts
