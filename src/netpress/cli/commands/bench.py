@@ -46,8 +46,9 @@ def run(
     Ratios are medians of interleaved runs within this one process; `ok` says whether a target holds.
 
     `latency` times the networks of files in turns, in one runtime and the others, and judges each beside the first, at the smallest
-    batch: *faster* where in one runtime or more, which are named, its time is at most .95 of the first one's in three rounds of four with
-    every number of threads; *smaller only* where its file has at most .95 of the bytes, but no runtime is faster; *neither* otherwise.
+    batch: *faster* where in one runtime or more, which are named, its time is at most .95 of the first one's in three rounds of
+    four with every number of threads; *smaller only* where its file has at most .95 of the bytes, but no runtime is faster;
+    *neither* otherwise.
 
     Example: `netpress bench latency original.netpress small.netpress --runtimes torch,onnxruntime --batch 1,32`
     """
