@@ -69,7 +69,9 @@ def test_whatever_can_be_called_takes_turns() -> None:
 
 def test_median_and_nearest_rank_p95() -> None:
     result = LatencyResult(tuple(float(i) for i in range(1, 101)), 1, 1, "cpu")
-    assert (result.median, result.p95) == (50.5, 95.0)
+    assert (result.least, result.median, result.p95) == (1.0, 50.5, 95.0)
+    twice = LatencyResult(tuple(2 * t if t > 30 else t for t in result.times_ms), 1, 1, "cpu")
+    assert (twice.ratio(result), twice.ratio_quartiles(result)) == (2, (1, 2))
     with pytest.raises(ConfigError, match="cannot be compared round by round"):
         result.ratio(LatencyResult((1.0,), 1, 1, "cpu"))
 

@@ -1,10 +1,11 @@
 """Networks of files side by side: how long each takes in each runtime, in what memory, and a verdict.
 
-A network is judged against the first file, at the smallest batch that was asked for, by the median over the rounds of its time
-over the first one's in the same runtime and round:
+A network is judged against the first file, at the smallest batch that was asked for, by its time over the first one's in the same
+runtime and round:
 
-- *faster*: in at least one runtime that median is at most .95 with every number of threads; which runtimes is said. So is where the
-  network is slower (at least 1.05 with every number of threads), and what its file takes.
+- *faster*: in at least one runtime that is at most .95 in three rounds of four, with every number of threads; which runtimes is said.
+  So is where the network is slower: at least 1.05 in three rounds of four, with every number of threads. By the median alone, a busy
+  machine would call one network faster today and slower tomorrow.
 - *smaller only*: faster in no runtime, but its file has at most .95 of the first one's bytes.
 - *neither*: all others.
 """
@@ -39,7 +40,7 @@ __all__ = ["RUNTIMES", "Verdict", "compare_files", "installed_runtimes", "judge"
 SUMMARY = "your own files side by side in several runtimes: median, p95, ratio, peak memory, a verdict for each"
 
 MARGIN = 0.05
-"""What differs by less counts as equal: medians of one network on a machine that does other things, too."""
+"""What differs by less counts as equal."""
 
 QUIET_S = 0.02
 """With several threads the next run waits so long: after one, OpenMP's threads in torch spin for some 5 ms more, which would be the
@@ -63,15 +64,15 @@ class Verdict:
     slower_in: tuple[str, ...]
 
 
-def judge(ratios: Mapping[str, Sequence[float]], size_ratio: float) -> Verdict:
+def judge(quartiles: Mapping[str, Sequence[tuple[float, float]]], size_ratio: float) -> Verdict:
     """The verdict on one network; the rule stands atop this module.
 
     Args:
-        ratios: By runtime its time over the first network's at the smallest batch, one for each number of threads.
+        quartiles: By runtime those of its time over the first network's at the smallest batch, a pair for each number of threads.
         size_ratio: The bytes of its file over those of the first.
     """
-    faster = tuple(name for name, found in ratios.items() if max(found) <= 1 - MARGIN)
-    slower = tuple(name for name, found in ratios.items() if min(found) >= 1 + MARGIN)
+    faster = tuple(name for name, found in quartiles.items() if max(high for _, high in found) <= 1 - MARGIN)
+    slower = tuple(name for name, found in quartiles.items() if min(low for low, _ in found) >= 1 + MARGIN)
     verdict = "faster" if faster else "smaller only" if size_ratio <= 1 - MARGIN else "neither"
     return Verdict(verdict, faster, slower)
 
@@ -103,11 +104,11 @@ def compare_files(
     Returns:
         ``environment``; ``files``, a row each of ``file``, ``size_bytes``, ``params`` and ``macs``; ``rows`` and ``verdicts``.
 
-        A row of ``rows`` has ``file``, ``runtime``, ``batch``, ``threads``, ``median_ms`` and ``p95_ms`` of the whole batch, ``ratio``
-        to the first file, ``rounds``, ``form_bytes`` (what the runtime opens, on disk), ``max_abs_difference`` to what the
-        file's network answers, and, of a process that opens the network with the least number of threads and answers one batch,
-        ``peak_memory_bytes`` and ``own_memory_bytes``: what that is above a process that only imports the runtime. The two are null
-        without ``memory``.
+        A row of ``rows`` has ``file``, ``runtime``, ``batch``, ``threads``, ``median_ms``, ``p95_ms`` and ``least_ms`` of the whole
+        batch, ``ratio`` to the first file and ``ratio_quartiles`` (two: far apart where the machine was busy), ``rounds``,
+        ``form_bytes`` (what the runtime opens, on disk), ``max_abs_difference`` to what the file's network answers, and, of a process
+        that opens the network with the least number of threads and answers one batch, ``peak_memory_bytes`` and
+        ``own_memory_bytes``: what that is above a process that only imports the runtime. The two are null without ``memory``.
 
         A row of ``verdicts``, one for each file but the first, has ``file``, ``size_ratio`` and the fields of `Verdict`.
 
@@ -130,15 +131,15 @@ def compare_files(
             for place, artifact in enumerate(stored)
         }
         peaks = _peaks(forms, stored[0], batches, min(threads), progress) if memory else {}
-        ratios: dict[int, dict[str, list[float]]] = {place: {} for place in range(len(files))}
+        spreads: dict[int, dict[str, list[tuple[float, float]]]] = {place: {} for place in range(len(files))}
         for batch, number in itertools.product(dict.fromkeys(batches), dict.fromkeys(threads)):
             progress.say(f"batch {batch}, threads {number}: {len(forms)} networks in turns")
             timed = _series(forms, stored, batch, number, repeats)
             for (name, place), one in timed.items():
-                ratio = one.times.ratio(timed[name, 0].times)
+                spread = one.times.ratio_quartiles(timed[name, 0].times)
                 own, whole = peaks.get((name, place, batch), (None, None))
                 if batch == min(batches):
-                    ratios[place].setdefault(name, []).append(ratio)
+                    spreads[place].setdefault(name, []).append(spread)
                 rows.append(
                     {
                         "file": str(files[place]),
@@ -147,7 +148,9 @@ def compare_files(
                         "threads": number,
                         "median_ms": one.times.median,
                         "p95_ms": one.times.p95,
-                        "ratio": ratio,
+                        "least_ms": one.times.least,
+                        "ratio": one.times.ratio(timed[name, 0].times),
+                        "ratio_quartiles": list(spread),
                         "rounds": len(one.times.times_ms),
                         "form_bytes": forms[name, place].size_bytes,
                         "max_abs_difference": one.difference,
@@ -158,7 +161,7 @@ def compare_files(
     verdicts = []
     for place, other in enumerate(described[1:], 1):
         size_ratio = other["size_bytes"] / described[0]["size_bytes"]
-        judged = judge(ratios[place], size_ratio)
+        judged = judge(spreads[place], size_ratio)
         verdicts.append({"file": other["file"], "size_ratio": size_ratio, **asdict(judged)})
     made_on = {**environment(), **_versions(runtimes)}
     return {"environment": made_on, "files": described, "rows": rows, "verdicts": verdicts}

@@ -49,7 +49,12 @@ class LatencyResult:
     @property
     def p95(self) -> float:
         """The time, in milliseconds, that 95 % of the runs keep (nearest rank)."""
-        return sorted(self.times_ms)[math.ceil(0.95 * len(self.times_ms)) - 1]
+        return _nearest_rank(self.times_ms, 0.95)
+
+    @property
+    def least(self) -> float:
+        """The quickest run, in milliseconds: what a busy machine disturbs least."""
+        return min(self.times_ms)
 
     def ratio(self, other: LatencyResult) -> float:
         """Median over the rounds of this network's time divided by the other's in the same round; below 1 is faster.
@@ -57,13 +62,25 @@ class LatencyResult:
         Raises:
             ConfigError: The two were not timed in one call.
         """
+        return statistics.median(self._quotients(other))
+
+    def ratio_quartiles(self, other: LatencyResult) -> tuple[float, float]:
+        """Between these lie half of the quotients that `ratio` is the median of (nearest ranks): far apart where it was disturbed.
+
+        Raises:
+            ConfigError: As for `ratio`.
+        """
+        quotients = self._quotients(other)
+        return _nearest_rank(quotients, 0.25), _nearest_rank(quotients, 0.75)
+
+    def _quotients(self, other: LatencyResult) -> list[float]:
         if len(self.times_ms) != len(other.times_ms):
             raise ConfigError(
                 "latencies of two measurements cannot be compared round by round",
                 got=f"{len(self.times_ms)} and {len(other.times_ms)} rounds",
                 remedy="time both networks in one call",
             )
-        return statistics.median(a / b for a, b in zip(self.times_ms, other.times_ms, strict=True))
+        return [a / b for a, b in zip(self.times_ms, other.times_ms, strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
         """The ``latency_ms`` object of a cost."""
@@ -74,6 +91,10 @@ class LatencyResult:
             "threads": self.threads,
             "device": self.device,
         }
+
+
+def _nearest_rank(values: Sequence[float], share: float) -> float:
+    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def latency(

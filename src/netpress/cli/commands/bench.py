@@ -46,8 +46,9 @@ def run(
     Ratios are medians of interleaved runs within this one process; `ok` says whether a target holds.
 
     `latency` times the networks of files in turns, in one runtime and the others, and judges each beside the first, at the smallest
-    batch: *faster* where the ratio is at most .95 with every number of threads in one runtime or more, which are named; *smaller
-    only* where its file has at most .95 of the bytes, but no runtime is faster; *neither* otherwise.
+    batch: *faster* where in one runtime or more, which are named, its time is at most .95 of the first one's in three rounds of
+    four with every number of threads; *smaller only* where its file has at most .95 of the bytes, but no runtime is faster;
+    *neither* otherwise.
 
     Example: `netpress bench latency original.netpress small.netpress --runtimes torch,onnxruntime --batch 1,32`
     """
@@ -139,7 +140,7 @@ def _show_latency(document: Mapping[str, Any]) -> None:
     files, verdicts = document["files"], document["verdicts"]
     stems = {f["file"]: Path(f["file"]).stem for f in files}
     names = stems if len(set(stems.values())) == len(stems) else {file: file for file in stems}
-    columns = ("runtime", "network", "median ms", "p95 ms", "ratio", "memory", "opened file")
+    columns = ("runtime", "network", "median", "p95", "ratio", "quartiles", "memory", "opened")
     for batch, threads in dict.fromkeys((r["batch"], r["threads"]) for r in document["rows"]):
         rows = [
             (
@@ -148,13 +149,14 @@ def _show_latency(document: Mapping[str, Any]) -> None:
                 f"{r['median_ms']:.3g}",
                 f"{r['p95_ms']:.3g}",
                 f"{r['ratio']:.2f}",
+                "-".join(f"{bound:.2f}" for bound in r["ratio_quartiles"]),
                 size(r["own_memory_bytes"]),
                 size(r["form_bytes"]),
             )
             for r in document["rows"]
             if (r["batch"], r["threads"]) == (batch, threads)
         ]
-        table(f"bench latency: batch {batch}, threads {threads}", columns, rows, right=(2, 3, 4, 5, 6))
+        table(f"Milliseconds: batch {batch}, threads {threads}", columns, rows, right=tuple(range(2, len(columns))))
         OUT.print()
     judged = [("", "", "")] + [
         (v["verdict"], ", ".join(v["faster_in"]), ", ".join(v["slower_in"])) for v in verdicts
