@@ -114,8 +114,8 @@ def test_bench_latency_shows_times_and_a_verdict(netpress, pressed: Path) -> Non
         "bench", "latency", pressed, other, "--runtimes", "torch", "--repeats", "1", "--no-memory", "-q"
     ).out
     for text in (
-        "median ms",
-        "p95 ms",
+        "Milliseconds: batch 1, threads 1",
+        "p95",
         "ratio",
         "quartiles",
         "pressed",
