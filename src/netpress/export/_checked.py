@@ -155,7 +155,7 @@ class _Comparison:
         self.stored, self.target = stored, target
         self.exported = _Runs(answers).eval()
         self.largest, self.samples = 0.0, 0
-        rounds = any(node.op == "fake_quantize" for node in stored.network.nodes)
+        rounds = any(node.op in ("fake_quantize", "dynamic_quantize") for node in stored.network.nodes)
         self.tolerance = ROUNDED if rounds else TOLERANCE
 
     def random(self, seed: int) -> None:
