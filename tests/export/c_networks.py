@@ -54,8 +54,21 @@ def _double_head(net: nn.Module, x: Tensor) -> Tensor:
     return torch.softmax(y + net.tail(y), -1)
 
 
+def _rounded(net: nn.Module, x: Tensor) -> Tensor:
+    """Values on grids: what layers read, what a sum reads, and some of fewer levels and about another zero."""
+    x = torch.fake_quantize_per_tensor_affine(x, 1 / 64, 100, 0, 255)
+    y = torch.fake_quantize_per_tensor_affine(net.one(x).relu(), 0.04, 0, 0, 255)
+    y = torch.fake_quantize_per_tensor_affine(net.two(y), 0.5, 1, -8, 7)
+    x = torch.fake_quantize_per_tensor_affine(torch.relu(x + y), 0.25, 0, 0, 3)
+    return net.head(torch.fake_quantize_per_tensor_affine(x.mean((2, 3)), 0.125, -128, -128, 127))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "nothing": nn.Flatten,
+    "rounded": lambda: By(
+        _rounded, one=nn.Conv2d(3, 4, 3, padding=1), two=nn.Conv2d(4, 3, 3, padding=1), head=nn.Linear(3, 5)
+    ),
+    "grid": lambda: By(lambda net, x: torch.fake_quantize_per_tensor_affine(x, 0.5, 1, 0, 4)),
     "linear": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(216, 7), nn.BatchNorm1d(7), nn.Hardtanh(-1, 0.5), nn.Linear(7, 3, bias=False),
     ),

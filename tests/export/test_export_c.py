@@ -47,6 +47,17 @@ def test_every_operator_answers_as_torch_does(made: dict[str, Exported], name: s
 
 
 @needs_compiler
+def test_halves_go_to_even_levels_and_what_is_no_number_to_the_least(made: dict[str, Exported]) -> None:
+    values = torch.linspace(-2, 3, 216).div(0.25).round().mul(0.25)  # every other one lies between two levels
+    values[:5] = torch.tensor([float("inf"), -float("inf"), 3e38, -3e38, float("nan")])
+    found, expected = made["grid-plain"].answers(values.reshape(1, *SHAPE))
+    np.testing.assert_array_equal(found[:, :4], expected[:, :4])
+    np.testing.assert_array_equal(found[:, 5:], expected[:, 5:])
+    assert found[0, 4] == -0.5
+    assert sorted(set(found[0].tolist())) == [-0.5, 0.0, 0.5, 1.0, 1.5]
+
+
+@needs_compiler
 @pytest.mark.parametrize("name", ZOO)
 def test_a_network_on_a_grid_is_small_and_answers_the_same(made: dict[str, Exported], name: str) -> None:
     found, expected = made[name].answers(torch.rand(2, *ZOO[name]))

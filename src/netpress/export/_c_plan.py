@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Pool, Program, Softmax, Step, View
+from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Pool, Program, Round, Softmax, Step, View
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _ends(rooms: dict[int, _Room], room: _Room, at: int, step: Step, value: int)
 def _may_replace(program: Program, step: Step) -> tuple[int, ...]:
     """Inputs whose memory the result may take: no place is written before everything that needs it has been read."""
     work, first = step.work, step.inputs[0]
-    if isinstance(work, Add | Clamp | Affine | Softmax):
+    if isinstance(work, Add | Clamp | Affine | Round | Softmax):
         return step.inputs
     if isinstance(work, Pool):
         return (first,) if work.pad == (0, 0) and _shrinks(work.size, work.out) else ()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netpress.data import Preprocess
 from netpress.errors import ConfigError
 from netpress.export._c_plan import Plan
-from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Matrix, Pool, Program, View
+from netpress.export._c_steps import Add, Affine, Clamp, Conv, Grid, Linear, Matrix, Pool, Program, Round, View
 from netpress.export._c_weights import Coded
 
 _KINDS = {"max": "NP_MAX", "mean": "NP_MEAN", "mean_inside": "NP_MEAN_INSIDE"}
@@ -149,6 +149,9 @@ class _Written:
             return "", f"np_run_add({self.x}, {self.more}, {self.y}, {self.count}, {self.bounds});"
         if isinstance(work, Clamp):
             return "", f"np_run_clamp({self.x}, {self.y}, {self.count}, {self.bounds});"
+        if isinstance(work, Round):
+            text = f"\nstatic const np_grid grid{self.at} = {_grid(work.grid)};\n"
+            return text, f"np_run_round(&grid{self.at}, {self.x}, {self.y}, {self.count});"
         return "", f"np_run_softmax({self.x}, {self.y}, {self.count});"
 
     def _conv(self, conv: Conv) -> tuple[str, str]:
@@ -175,7 +178,7 @@ class _Written:
             names[name] = f"{name}{self.at}" if content else "0"
         floats = {
             "palette": coded.palette,
-            "scale": matrix.scale.numpy() if coded.scaled and matrix.scale is not None else None,
+            "scale": coded.scale,
             "bias": None if matrix.bias is None else matrix.bias.numpy(),
         }
         for name, values in floats.items():
@@ -207,6 +210,11 @@ def _float(value: float) -> str:
         return "INFINITY" if value > 0 else "-INFINITY"
     text = f"{value:.9g}"
     return f"{text}f" if set(text) & {".", "e"} else f"{text}.0f"
+
+
+def _grid(grid: Grid) -> str:
+    scale = np.float32(grid.scale)
+    return f"{{{_float(float(scale))}, {_float(float(np.float32(1) / scale))}, {grid.low}, {grid.high}}}"
 
 
 def _floats(name: str, values: NDArray[np.floating]) -> str:

@@ -101,11 +101,27 @@ class Clamp:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Whole numbers from ``low`` to ``high``, 0 among them, times ``scale``."""
+
+    scale: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Each value to the nearest of a grid, halves to even."""
+
+    grid: Grid
+
+
+@dataclass(frozen=True)
 class Softmax:
     """Over all values of a sample."""
 
 
-Work: TypeAlias = Conv | Linear | Pool | View | Affine | Add | Clamp | Softmax
+Work: TypeAlias = Conv | Linear | Pool | View | Affine | Add | Clamp | Round | Softmax
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ class Step:
         work: What is done.
         inputs: Numbers of the values it reads; of `Conv` and `Linear` a second one is added to the result.
         output: Number of the value it makes.
-        low, high: Bounds of the result; `Pool`, `View` and `Softmax` have none.
+        low, high: Bounds of the result; `Pool`, `View`, `Round` and `Softmax` have none.
     """
 
     work: Work

@@ -156,6 +156,6 @@ def _bytes(program: Program, weights: dict[int, Coded]) -> tuple[int, int]:
     written = dense = 8 * sum(len(step.work.scale) for step in program.steps if isinstance(step.work, Affine))
     for at, matrix in program.matrices.items():
         bias = 0 if matrix.bias is None else 4 * len(matrix.bias)
-        written += weights[at].size_bytes + bias + 4 * len(matrix.folded) * weights[at].scaled
+        written += weights[at].size_bytes + bias + weights[at].scale_bytes
         dense += 4 * matrix.folded.numel() + bias
     return written, dense

@@ -139,6 +139,9 @@ static uint32_t np_take(np_reader *r, uint32_t *columns, float *values) {
         float value = 0.0f;
         if (w->form == NP_DENSE) {
             value = w->palette[r->row * r->columns + r->column];
+        } else if (w->form == NP_INT8) {
+            if (r->at >= w->bytes || !w->stream[r->at++]) continue;
+            value = (float)(int8_t)w->stream[r->at - 1];
         } else {
             np_fill(r);
             const uint32_t number = np_bits(r, w->bits);
@@ -304,6 +307,22 @@ void np_run_affine(const float *scale, const float *shift, uint32_t channels, ui
                    float high) {
     for (uint32_t c = 0; c < channels; c++)
         for (uint32_t i = 0; i < count; i++, x++, y++) *y = np_within(*x * scale[c] + shift[c], low, high);
+}
+
+/* The nearest whole number of the grid, halves to even; the least of what is no number. */
+static int32_t np_level(const np_grid *grid, float v) {
+    v *= grid->inverse;
+    if (!(v > (float)grid->low)) return grid->low;
+    if (v >= (float)grid->high) return grid->high;
+    const int32_t whole = (int32_t)v; /* towards 0 */
+    const float rest = v - (float)whole;
+    if (rest > 0.5f || (rest == 0.5f && whole & 1)) return whole + 1;
+    if (rest < -0.5f || (rest == -0.5f && whole & 1)) return whole - 1;
+    return whole;
+}
+
+void np_run_round(const np_grid *grid, const float *x, float *y, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) y[i] = (float)np_level(grid, x[i]) * grid->scale;
 }
 
 void np_run_softmax(const float *x, float *y, uint32_t count) {

@@ -17,10 +17,11 @@
  * NP_DENSE    float32 values
  * NP_PALETTE  of each value its number in a palette, in `bits` bits, the first in the lowest bits
  * NP_MASK     of each value one bit, the first lowest: whether it is other than zero; the others' float32 values in order
+ * NP_INT8     of each value one byte of the stream, a whole number
  * NP_GAPS     the stream of netpress' codec gap_huffman, one lane: canonical Huffman codes, the first bit lowest, of symbols
  *             quotient * values + value: pass (quotient << raw) + raw bits zeros, then comes the value. The last symbol, the
  *             skip, passes (quotients << raw) zeros and has no value. */
-enum { NP_DENSE, NP_PALETTE, NP_MASK, NP_GAPS };
+enum { NP_DENSE, NP_PALETTE, NP_MASK, NP_GAPS, NP_INT8 };
 
 typedef struct {
     uint8_t form, bits, raw, quotients; /* bits: of a number (NP_PALETTE), of the longest code (NP_GAPS) */
@@ -69,6 +70,12 @@ typedef struct {
     float fill;
 } np_view;
 
+/* Whole numbers low ... high times scale; inverse is 1 / scale. */
+typedef struct {
+    float scale, inverse;
+    int16_t low, high;
+} np_grid;
+
 /* Decoding tables that layers with NP_GAPS share: NP_TABLE_ITEMS of uint16_t, `symbols` as many as the largest alphabet has. */
 #define NP_TABLE_ITEMS(symbols) ((1u << NP_FAST) + (symbols))
 
@@ -84,6 +91,7 @@ void np_run_add(const float *a, const float *b, float *y, uint32_t count, float 
 void np_run_clamp(const float *x, float *y, uint32_t count, float low, float high);
 void np_run_affine(const float *scale, const float *shift, uint32_t channels, uint32_t count, const float *x, float *y, float low,
                    float high);
+void np_run_round(const np_grid *grid, const float *x, float *y, uint32_t count); /* to the nearest, halves to even */
 void np_run_softmax(const float *x, float *y, uint32_t count);
 
 /* Stored bytes (height, width, channels) to (channels, height, width): byte * scale + shift of the channel; count = height * width. */
