@@ -42,11 +42,11 @@ int main(void) {
         uint16_t *tables = malloc(2 * NP_TABLE_ITEMS((size_t)head[4] * head[3] + 1));
         const np_weight weight = {(uint8_t)head[0], (uint8_t)head[1], (uint8_t)head[2], (uint8_t)head[3], (uint16_t)head[4], head[5],
                                   head[6], stream, lengths, head[8] ? palette : 0, levels, step};
-        const np_linear linear = {weight, 0, 0, -1e30f, 1e30f, (uint16_t)rows, columns};
-        const np_conv conv = {weight, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, 1, (uint16_t)columns, 1, 1, 1, 1,
+        const np_linear linear = {weight, 0, 0, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, columns};
+        const np_conv conv = {weight, 0, 0, 0, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, 1, (uint16_t)columns, 1, 1, 1, 1,
                               {1, 1}, {1, 1}, {1, 1}, {0, 0}};
         np_run_linear(&linear, x, 0, y, tables);
-        np_run_conv(&conv, x, 0, z, 0, tables);
+        np_run_conv(&conv, x, 0, z, 0, 0, tables);
         for (uint32_t i = 0; i < rows; i++) printf("%.9g %.9g ", (double)y[i], (double)z[i]);
         printf("\\n");
         free(stream), free(lengths), free(palette), free(levels), free(x), free(y), free(z), free(tables);

@@ -12,6 +12,9 @@ from torch import nn
 
 from netpress.artifact import read
 from netpress.data import Data, Preprocess, Split
+from netpress.export._c_fuse import fuse
+from netpress.export._c_lower import lower
+from netpress.export._c_plan import plan
 from netpress.pipeline import Recipe, compress
 from netpress.zoo import load_pretrained
 
@@ -78,3 +81,5 @@ def test_integers_take_a_quarter_and_get_the_same_answers(shared: Path, tmp_path
         assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max(), name
         assert (found.argmax(1) == expected.argmax(1)).all()
         assert made.summary.weight_bytes < 0.28 * made.summary.dense_bytes, name
+        if name.startswith("cifar10"):  # values between layers are bytes: see what they take in float
+            assert made.summary.arena_bytes < 0.4 * 4 * plan(fuse(lower(artifacts[name].network))).size, name

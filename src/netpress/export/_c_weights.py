@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netpress.codecs import _palette, gap_huffman
-from netpress.export._c_steps import Matrix
+from netpress.export._c_steps import Grid, Matrix
 from netpress.program.row_levels import rows_on_grids
 
 LONGEST = 15
@@ -71,6 +71,11 @@ class Coded:
         return len(self.stream) + len(self.lengths) + sum(tables)
 
     @property
+    def whole(self) -> bool:
+        """Whether a decoder gets whole numbers out of it."""
+        return self.form == "int8" or (self.levels is not None and self.step == 1)
+
+    @property
     def scale_bytes(self) -> int:
         """Of the scale beside it."""
         return 0 if self.scale is None else self.scale.nbytes
@@ -81,24 +86,37 @@ class Coded:
         return self.values * self.quotients + 1 if self.form == "gaps" else 0
 
 
-def choose(matrix: Matrix) -> Coded:
-    """The form with the fewest bytes, the scale counted where it stays beside the weight."""
-    found = list(forms(matrix.folded))
+def choose(matrix: Matrix, grid: Grid | None = None) -> Coded:
+    """The form with the fewest bytes, the scale counted where it stays beside the weight.
+
+    Args:
+        matrix: A layer's weight.
+        grid: Of what it multiplies, where that is whole numbers: then the weight is such, too, and the scale is of the products.
+    """
     scale = None if matrix.scale is None else matrix.scale.numpy()
-    if scale is not None:
-        found += forms(matrix.weight, scale)
-    found += row_forms(matrix.weight, scale)
+    if grid is not None:
+        units = np.float32(grid.scale) * (np.ones(len(matrix.weight), np.float32) if scale is None else scale)
+        found = [coded for coded in row_forms(matrix.weight, units) if coded.whole]
+    else:
+        found = [*forms(matrix.folded), *row_forms(matrix.weight, scale)]
+        if scale is not None:
+            found += forms(matrix.weight, scale)
     return min(found, key=lambda coded: coded.size_bytes + coded.scale_bytes)
+
+
+def whole_rows(weight: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """(rows,) steps and (rows, columns) levels of a byte, where every row is whole numbers of one step."""
+    if not weight.numel():
+        return None
+    return rows_on_grids(np.ascontiguousarray(weight.numpy(), np.float32).reshape(len(weight), -1), MOST_LEVEL)
 
 
 def row_forms(weight: Tensor, scale: NDArray[np.float32] | None) -> Iterator[Coded]:
     """Those of a weight whose rows are whole numbers of one step each; none of another."""
-    if not weight.numel():
+    found = whole_rows(weight)
+    if found is None:
         return
-    on_grids = rows_on_grids(np.ascontiguousarray(weight.numpy(), np.float32).reshape(len(weight), -1), MOST_LEVEL)
-    if on_grids is None:
-        return
-    steps, levels = on_grids
+    steps, levels = found
     rows = steps if scale is None else steps * scale
     yield Coded("int8", stream=levels.astype(np.int8).tobytes(), scale=rows)
     whole = torch.from_numpy(levels.astype(np.float32)).reshape(weight.shape)
