@@ -103,8 +103,8 @@ class _Lowering:
         if make is None:
             raise _unsupported(node, None)
         seen = self.shape(settings["input"].index, node)  # under the name that the node reads, which may be a flatten's
-        module = self.folded.get_submodule(node.name) if node.is_module else None
-        call = Call(settings, seen, self.shape(k, node), module, lambda: self.matrix(node, settings))
+        owner = self.folded.get_submodule(node.name) if node.is_module else None
+        call = Call(settings, seen, self.shape(k, node), owner, lambda: self.matrix(node, settings))
         return make(call), (x,), -INFINITY, INFINITY
 
     def value(self, ref: Any) -> int:
