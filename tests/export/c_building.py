@@ -18,6 +18,7 @@ from torch import nn
 from netpress.artifact import Artifact
 from netpress.export.c import Summary, export
 from netpress.graph import trace
+from netpress.maths.row_grids import grid_steps, on_grid
 
 CC = shutil.which("cc")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
@@ -141,6 +142,15 @@ def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
     return found.shape == expected.shape and bool(
         np.abs(found - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
     )
+
+
+def on_rows(network: nn.Module) -> nn.Module:
+    """The same network with weights that are whole numbers of a step a row, as `quantize` makes them."""
+    with torch.no_grad():
+        for parameter in lively(network).parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(on_grid(parameter, grid_steps(parameter, 127), 127))
+    return network
 
 
 def on_a_grid(network: nn.Module, step: float = 0.05, keep: float = 0.4) -> nn.Module:

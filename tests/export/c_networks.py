@@ -54,8 +54,55 @@ def _double_head(net: nn.Module, x: Tensor) -> Tensor:
     return torch.softmax(y + net.tail(y), -1)
 
 
+def _grid(x: Tensor, scale: float, zero: int = 0, low: int = 0, high: int = 255) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero, low, high)
+
+
+def _rounded(net: nn.Module, x: Tensor) -> Tensor:
+    """Values on grids: what layers read, what a sum reads, and some of fewer levels and about another zero."""
+    x = _grid(x, 1 / 64, 100)
+    y = _grid(net.two(_grid(net.one(x).relu(), 0.04)), 0.5, 1, -8, 7)
+    x = _grid(torch.relu(x + y), 0.25, 0, 0, 3)
+    return net.head(_grid(x.mean((2, 3)), 0.125, -128, -128, 127))
+
+
+def _rounded_shortcut(net: nn.Module, x: Tensor) -> Tensor:
+    """What is sliced and padded is rounded, about a zero that is not the least level; at last a pool reads it."""
+    x = _grid(net.stem(_grid(x, 0.03, 128)), 0.05, 90)
+    y = _grid(net.two(_grid(F.relu6(net.one(_grid(F.pad(x, (1, 1, 1, 1)), 0.06, 95))), 0.03)), 0.04, 110)
+    x = _grid(y + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)), 0.05, 100)
+    return net.head(F.max_pool2d(x, (5, 4)).flatten(1))
+
+
+def _rounded_parts(net: nn.Module, x: Tensor) -> Tensor:
+    """A channel each, pools before and behind, an operand in float, and linear layers of integers."""
+    x = _grid(net.depth(_grid(x, 0.02, 120)), 0.03, 128)
+    x = _grid(F.avg_pool2d(net.point(x).relu(), 2), 0.02)
+    y = net.inner(x) + F.adaptive_avg_pool2d(net.point(_grid(net.inner(x), 0.05, 30)), (4, 4))
+    return net.last(_grid(net.head(_grid(y, 0.06, 127).flatten(1)), 0.1, 64, 0, 127))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "nothing": nn.Flatten,
+    "rounded": lambda: By(
+        _rounded, one=nn.Conv2d(3, 4, 3, padding=1), two=nn.Conv2d(4, 3, 3, padding=1), head=nn.Linear(3, 5)
+    ),
+    "rounded_shortcut": lambda: By(
+        _rounded_shortcut,
+        stem=nn.Conv2d(3, 4, 3, padding=1),
+        one=nn.Conv2d(4, 6, 3, stride=2),
+        two=nn.Conv2d(6, 8, 3, padding=1, groups=2),
+        head=nn.Linear(8, 5),
+    ),
+    "rounded_parts": lambda: By(
+        _rounded_parts,
+        depth=nn.Conv2d(3, 3, 3, padding=1, groups=3),
+        point=nn.Conv2d(3, 3, 1),
+        inner=nn.Conv2d(3, 3, (2, 3), padding=(1, 1), dilation=(2, 1)),
+        head=nn.Linear(48, 6),
+        last=nn.Linear(6, 2, bias=False),
+    ),
+    "grid": lambda: By(lambda net, x: torch.fake_quantize_per_tensor_affine(x, 0.5, 1, 0, 4)),
     "linear": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(216, 7), nn.BatchNorm1d(7), nn.Hardtanh(-1, 0.5), nn.Linear(7, 3, bias=False),
     ),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from netpress.codecs import gap_huffman
 from netpress.export._c_steps import Matrix
-from netpress.export._c_weights import Coded, choose, forms
+from netpress.export._c_weights import Coded, choose, forms, row_forms
 
-FORMS = ("dense", "palette", "mask", "gaps")
+FORMS = ("dense", "palette", "mask", "gaps", "int8")
 
 HARNESS = """#include <stdio.h>
 #include <stdlib.h>
@@ -42,11 +42,11 @@ int main(void) {
         uint16_t *tables = malloc(2 * NP_TABLE_ITEMS((size_t)head[4] * head[3] + 1));
         const np_weight weight = {(uint8_t)head[0], (uint8_t)head[1], (uint8_t)head[2], (uint8_t)head[3], (uint16_t)head[4], head[5],
                                   head[6], stream, lengths, head[8] ? palette : 0, levels, step};
-        const np_linear linear = {weight, 0, 0, -1e30f, 1e30f, (uint16_t)rows, columns};
-        const np_conv conv = {weight, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, 1, (uint16_t)columns, 1, 1, 1, 1,
+        const np_linear linear = {weight, 0, 0, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, columns};
+        const np_conv conv = {weight, 0, 0, 0, 0, 0, 0, -1e30f, 1e30f, (uint16_t)rows, 1, (uint16_t)columns, 1, 1, 1, 1,
                               {1, 1}, {1, 1}, {1, 1}, {0, 0}};
         np_run_linear(&linear, x, 0, y, tables);
-        np_run_conv(&conv, x, 0, z, 0, tables);
+        np_run_conv(&conv, x, 0, z, 0, 0, tables);
         for (uint32_t i = 0; i < rows; i++) printf("%.9g %.9g ", (double)y[i], (double)z[i]);
         printf("\\n");
         free(stream), free(lengths), free(palette), free(levels), free(x), free(y), free(z), free(tables);
@@ -110,6 +110,7 @@ def weights() -> dict[str, Tensor]:
         "one column": torch.round(torch.randn(200, 1, generator=generator)),
         "one row": sparse[:1],
         "the ends of rows": last,
+        "a step a row": torch.round(noise * 30).clamp(-127, 127) * torch.logspace(-3, 2, 9).bfloat16()[:, None] + 0.0,
     }
 
 
@@ -118,11 +119,27 @@ def weights() -> dict[str, Tensor]:
 def test_every_form_multiplies_as_the_dense_weight_does(harness: Path, name: str) -> None:
     weight = weights()[name]
     x = torch.randn(weight.shape[1]).numpy()
-    found = list(forms(weight, scaled=False))
+    found = [*forms(weight), *row_forms(weight, None)]
     assert {coded.form for coded in found} >= {"dense", "mask"}
     got = run(harness, b"".join(record(coded, *weight.shape, x) for coded in found)).reshape(len(found), -1, 2)
+    scales = [np.ones(len(weight), np.float32) if coded.scale is None else coded.scale for coded in found]
     expected = weight.numpy().astype(np.float64) @ x
-    np.testing.assert_allclose(got, np.broadcast_to(expected[:, None], got.shape), rtol=0, atol=1e-4)
+    most = 1e-4 * np.maximum(1, np.abs(expected))
+    assert (np.abs(got * np.stack(scales)[:, :, None] - expected[:, None]) <= most[:, None]).all()
+
+
+def test_rows_of_whole_numbers_take_a_byte_a_value() -> None:
+    weight, scale = weights()["a step a row"], torch.rand(9) + 0.5
+    found = {coded.form: coded for coded in row_forms(weight, scale.numpy())}
+    assert set(found) == {"int8", "palette", "gaps"}
+    levels = np.frombuffer(found["int8"].stream, np.int8).reshape(weight.shape)
+    assert found["int8"].scale is not None
+    np.testing.assert_allclose(levels * found["int8"].scale[:, None], weight * scale[:, None], rtol=1e-6)
+    chosen = choose(matrix(weight, scale))
+    assert chosen.size_bytes <= weight.numel()
+    assert chosen.scale_bytes == 4 * 9
+    assert not list(row_forms(weights()["all distinct"], None))
+    assert not list(row_forms(torch.zeros(0, 3), None))
 
 
 @needs_compiler
@@ -131,7 +148,7 @@ def test_damaged_bytes_are_read_within_their_arrays(harness: Path, name: str) ->
     weight, random = weights()[name], np.random.default_rng(2)
     x = np.ones(weight.shape[1], np.float32)
     records = []
-    for coded in forms(weight, scaled=False):
+    for coded in (*forms(weight), *row_forms(weight, None)):
         for _ in range(30):
             stream, lengths = (bytearray(part) for part in (coded.stream, coded.lengths))
             for part in (stream, lengths):
@@ -166,7 +183,7 @@ def test_the_smallest_form_is_taken(name: str, form: str) -> None:
     weight = weights()[name]
     chosen = choose(matrix(weight))
     assert chosen.form == form
-    assert chosen.size_bytes == min(coded.size_bytes for coded in forms(weight, scaled=False))
+    assert chosen.size_bytes == min(coded.size_bytes for coded in forms(weight))
 
 
 def test_indices_win_where_values_are_few_and_even() -> None:
@@ -176,8 +193,8 @@ def test_indices_win_where_values_are_few_and_even() -> None:
 
 def test_a_scale_stays_beside_a_weight_on_a_grid_and_goes_into_another() -> None:
     scale = torch.rand(9) + 0.5
-    assert choose(matrix(weights()["a grid and zeros"], scale)).scaled
-    assert not choose(matrix(weights()["all distinct"], scale)).scaled
+    assert choose(matrix(weights()["a grid and zeros"], scale)).scale is not None
+    assert choose(matrix(weights()["all distinct"], scale)).scale is None
 
 
 def test_a_payload_for_small_decoders_is_an_ordinary_one() -> None:

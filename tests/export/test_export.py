@@ -13,9 +13,11 @@ from torch import nn
 import netpress
 import onnx
 from netpress.data import Data, Preprocess, Split
-from netpress.errors import ArtifactError, ConfigError, DataError, UnknownNameError
+from netpress.errors import ArtifactError, ConfigError, DataError, UnknownNameError, UnsupportedOperatorError
 from netpress.export import _checked, export, target_by_name, target_names
 from netpress.export import onnx as onnx_target
+from netpress.graph.operators import dynamic_quantize
+from netpress.maths.row_grids import grid_steps, on_grid
 
 PREPROCESS = Preprocess(1 / 255, (0.5,), (0.25,))
 
@@ -67,6 +69,36 @@ def test_what_is_written_answers_the_same(target: str, file: Path, data: Data, t
     with torch.no_grad():
         torch.testing.assert_close(target_by_name(target).open(out)(x), netpress.load(file)(x), rtol=1e-5, atol=1e-5)
     assert done.as_dict()["versions"]
+
+
+class _Measured(nn.Module):
+    """What linear layers read has a range of its own; one weight is whole numbers of a step a row, the other is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(12, 8), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.one.weight.copy_(on_grid(self.one.weight, grid_steps(self.one.weight, 127), 127))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(dynamic_quantize(self.one(dynamic_quantize(x)).relu()))
+
+
+@pytest.mark.parametrize("target", [name for name in target_names() if name != "c"])
+def test_ranges_that_are_measured_are_measured_there_too(target: str, tmp_path: Path) -> None:
+    file, out = tmp_path / "a.netpress", tmp_path / f"out{target_by_name(target).suffix}"
+    netpress.save(file, _Measured().eval(), input_shape=(12,), preprocess=None)
+    export(file, target, out)
+    x = 100 * torch.randn(5, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(target_by_name(target).open(out)(x), netpress.load(file)(x), rtol=1e-4, atol=1e-3)
+
+
+def test_c_has_no_measured_ranges_and_says_so(tmp_path: Path) -> None:
+    netpress.save(tmp_path / "a.netpress", _Measured().eval(), input_shape=(12,), preprocess=None)
+    with pytest.raises(UnsupportedOperatorError, match="the C runner does not have the operator 'dynamic_quantize'"):
+        export(tmp_path / "a.netpress", "c", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.netpress"]
 
 
 def test_an_onnx_model_says_what_it_is(file: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c_building import CC, STRICT, Exported, close, exported, lively, needs_compiler, on_a_grid, run, stored
+from c_building import CC, STRICT, Exported, close, exported, lively, needs_compiler, on_a_grid, on_rows, run, stored
 from c_networks import NETWORKS, SHAPE
 from torch import nn
 
@@ -34,6 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
     artifacts = {f"{name}-plain": stored(lively(make()), SHAPE) for name, make in NETWORKS.items()}
     artifacts |= {f"{name}-coded": stored(on_a_grid(make()), SHAPE) for name, make in NETWORKS.items()}
     artifacts |= {name: stored(on_a_grid(build(name, classes=10, seed=0)), shape) for name, shape in ZOO.items()}
+    artifacts |= {f"{name}-whole": stored(on_rows(NETWORKS[name]()), SHAPE) for name in NETWORKS if "rounded" in name}
     artifacts["pixels"] = stored(nn.Conv2d(3, 4, 3), SHAPE, PIXELS.as_dict())
     return exported(artifacts, tmp_path_factory.mktemp("c"))
 
@@ -44,6 +45,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
 def test_every_operator_answers_as_torch_does(made: dict[str, Exported], name: str, coded: str) -> None:
     found, expected = made[f"{name}-{coded}"].answers(torch.randn(3, *SHAPE))
     assert close(found, expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "rounded" in name])
+def test_integers_multiply_integers_and_answer_as_torch_does(made: dict[str, Exported], name: str) -> None:
+    case = made[f"{name}-whole"]
+    source = (case.program.parent / f"case_{case.number}" / "netpress_model.c").read_text()
+    assert "sums[" in source
+    assert len(re.findall(r"static const np_grid", source)) >= 4
+    found, expected = case.answers(torch.randn(20, *SHAPE))
+    # float32 sums end on the other side of a step here and there
+    assert np.median(np.abs(found - expected).max(1)) <= 1e-5 * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= 0.1 * np.abs(expected).max()
+
+
+@needs_compiler
+def test_halves_go_to_even_levels_and_what_is_no_number_to_the_least(made: dict[str, Exported]) -> None:
+    values = torch.linspace(-2, 3, 216).div(0.25).round().mul(0.25)  # every other one lies between two levels
+    values[:5] = torch.tensor([float("inf"), -float("inf"), 3e38, -3e38, float("nan")])
+    found, expected = made["grid-plain"].answers(values.reshape(1, *SHAPE))
+    np.testing.assert_array_equal(found[:, :4], expected[:, :4])
+    np.testing.assert_array_equal(found[:, 5:], expected[:, 5:])
+    assert found[0, 4] == -0.5
+    assert sorted(set(found[0].tolist())) == [-0.5, 0.0, 0.5, 1.0, 1.5]
 
 
 @needs_compiler

@@ -85,6 +85,20 @@ def test_a_step_is_read_by_all_later_readers() -> None:
     torch.testing.assert_close(trace(doubled, x)(x), doubled(x))
 
 
+def test_or_by_those_that_are_named() -> None:
+    torch.manual_seed(0)
+    given, x = (
+        trace(nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3)).eval(), torch.rand(2, 3)),
+        torch.randn(4, 3),
+    )
+    steps = {0: Node("", "mul", (2.0,)), 1: Node("", "neg", ())}
+    nobody = insert_behind(given, steps, lambda node: False)
+    assert torch.equal(nobody(x), given(x))
+    assert len(nobody.nodes) == len(given.nodes) + 2
+    one = insert_behind(given, steps, lambda node: node.op == "ReLU")
+    torch.testing.assert_close(one(x), given.get_submodule("2")(torch.relu(-given.get_submodule("0")(x))))
+
+
 def test_a_step_by_hand() -> None:
     given = trace(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.rand(2, 3, 1))
     made = stepped(given, 1)

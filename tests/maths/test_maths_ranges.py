@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from netpress.errors import ConfigError, DataError
-from netpress.maths.ranges import MOST_SAMPLES, OBSERVERS, StreamingRange, affine_grid
+from netpress.maths.ranges import MOST_SAMPLES, OBSERVERS, StreamingRange, affine_grid, on_own_range
 
 
 def observed(*batches: torch.Tensor) -> StreamingRange:
@@ -98,3 +98,25 @@ def test_what_cannot_be_observed() -> None:
         StreamingRange().ends("mse", 256)
     with pytest.raises(ConfigError, match="unknown observer; got: 'max'; allowed: mse, minmax, percentile"):
         observed(torch.ones(1)).ends("max", 256)
+
+
+def test_a_range_of_their_own_by_hand() -> None:
+    # scale (2 + 0.55) / 255 = 0.01, zero at level 55; halves to even
+    values = torch.tensor([-0.55, 0.0, 0.123, 2.0, 1.004])
+    torch.testing.assert_close(on_own_range(values), torch.tensor([-0.55, 0.0, 0.12, 2.0, 1.0]))
+    # 0 belongs to the range: 256 levels between 0 and 510
+    assert on_own_range(torch.tensor([509.2, 510.0, 255.0, 257.0])).tolist() == [510.0, 510.0, 256.0, 256.0]
+    assert on_own_range(torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+    assert on_own_range(torch.tensor(1e-45)).item() == 0.0
+
+
+@pytest.mark.parametrize("shift", [-5.0, 0.0, 5.0])
+def test_nothing_moves_by_more_than_a_step(shift: float) -> None:
+    values = noise() + shift
+    step = (values.max().clamp(min=0) - values.min().clamp(max=0)) / 255
+    made = on_own_range(values)
+    assert float((made - values).abs().max()) <= 1.001 * float(
+        step
+    )  # the zero point is rounded, too: half and half a step
+    assert len(made.unique()) <= 256
+    assert torch.equal(on_own_range(values.double()), made.double())

@@ -13,6 +13,7 @@ from torch import nn
 from toy_networks import plain_network, quick_recipe, residual_network, squeezed, toy_data
 
 import netpress
+import netpress.runtime
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork
 from netpress.maths.row_grids import row_steps
@@ -66,6 +67,39 @@ def test_one_step_for_all_rows_or_weights_alone() -> None:
     network = made(plain_network(), Quantize(per_channel=False, scheme="weights")).network
     assert "fake_quantize" not in {node.op for node in network.nodes}
     assert all(len(p.unique()) <= 255 for n, p in network.named_parameters() if n.endswith("weight"))
+
+
+@pytest.mark.parametrize("build", [plain_network, residual_network])
+def test_dynamic_rounds_what_linear_layers_read(build: Any, tmp_path: Path) -> None:
+    file, network = tmp_path / "d.netpress", build()
+    made(network, Quantize(scheme="dynamic"), out=file)
+    loaded = netpress.load(file)
+    assert len(levels_of(loaded)) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules())
+    ops = [node.op for node in loaded.nodes]
+    assert ops.count("dynamic_quantize") == ops.count("Linear") > 0
+    assert "fake_quantize" not in ops
+    x = 7 * torch.from_numpy(toy_data().test.images[:, None] / np.float32(255))  # of a range that no image has
+    with torch.no_grad():
+        wanted = network.eval()(x)
+        assert float((loaded(x) - wanted).abs().max()) < 0.03 * float(wanted.abs().max())
+        found = torch.from_numpy(netpress.runtime.load(file)(x.numpy()))
+        assert float((found - loaded(x)).abs().max()) < 1e-3 * float(wanted.abs().max())
+
+
+def test_dynamic_behind_prune_and_with_training() -> None:
+    network = made(plain_network(), Prune(density=0.3), Quantize(scheme="dynamic", epochs=1), epochs=1).network
+    assert "dynamic_quantize" in {node.op for node in network.nodes}
+    levels_of(network)
+    for name in ("0.weight", "4.weight", "8.weight"):
+        weight = network.get_parameter(name)
+        assert 0 < int(weight.count_nonzero()) <= round(0.3 * weight.numel()) + 1
+
+
+def test_dynamic_behind_a_structural_method() -> None:
+    bits = made(residual_network(), Magnitude(), Quantize(scheme="dynamic"), budget="macs=60%")
+    assert bits.after.macs <= 0.6 * bits.before.macs
+    levels_of(bits.network)
+    assert [node.op for node in bits.network.nodes].count("dynamic_quantize") == 1
 
 
 def test_layers_that_stay_whole_are_folded_and_no_more() -> None:
@@ -137,8 +171,9 @@ def test_where_channels_differ_widely_steps_by_rows_are_nearer() -> None:
         ({"bits": 9}, "bits is out of range; got: 9"),
         ({"activation_bits": 16}, "activation_bits is out of range; got: 16"),
         ({"bits": 2, "reduce_range": True}, "reduce_range leaves no bits; got: bits=2"),
+        ({"activation_bits": 4, "scheme": "dynamic"}, "dynamic values have 8 bits; got: activation_bits=4; allowed: 8"),
         ({"samples": 0}, "samples is out of range; got: 0"),
-        ({"scheme": "qat"}, "unknown scheme; got: 'qat'; allowed: static, weights"),
+        ({"scheme": "qat"}, "unknown scheme; got: 'qat'; allowed: static, dynamic, weights"),
         ({"observer": "max"}, "unknown observer; got: 'max'; allowed: mse, minmax, percentile"),
         ({"epochs": -1}, "epochs is out of range"),
     ],

@@ -11,7 +11,7 @@ from running import assert_agrees
 from torch import Tensor, nn
 
 from netpress.graph import trace
-from netpress.graph.operators import FUNCTIONS
+from netpress.graph.operators import FUNCTIONS, dynamic_quantize
 
 
 class Does(nn.Module):
@@ -97,6 +97,11 @@ OF_SEQUENCES: dict[str, list[Callable[..., Tensor]]] = {
     "fake_quantize": [
         lambda m, x, ends=ends: torch.fake_quantize_per_tensor_affine(x, 0.07, *ends)
         for ends in ((100, 0, 255), (-3, -128, 127), (7, 0, 15), (0, -8, 7))
+    ],
+    "dynamic_quantize": [
+        lambda m, x: dynamic_quantize(x),
+        lambda m, x: dynamic_quantize(x.exp()),
+        lambda m, x: dynamic_quantize(x.to(torch.float64)),
     ],
     "matmul": [
         lambda m, x: x @ m.w.T,

@@ -12,6 +12,7 @@ from torch import nn
 
 from netpress.data import Preprocess, Split
 from netpress.graph import GraphNetwork, trace
+from netpress.graph.operators import dynamic_quantize
 from netpress.maths.row_grids import row_steps
 from netpress.pipeline.integers import (
     correct_biases,
@@ -19,6 +20,7 @@ from netpress.pipeline.integers import (
     observe,
     round_weights,
     train_on_grids,
+    with_measured_values,
     with_rounded_values,
 )
 from netpress.pipeline.job import Job
@@ -93,6 +95,45 @@ def test_all_readers_get_the_rounded_value_and_nothing_is_rounded_twice(tmp_path
     assert integer_points(made, LAYERS) == {}
     add = next(node for node in made.nodes if node.op == "add")
     assert [made.nodes[index - 1].op for index in add.inputs] == ["fake_quantize", "fake_quantize"]
+
+
+def test_measured_values_are_read_by_the_layers_alone() -> None:
+    class Shared(nn.Module):
+        """One value for two layers and a sum; the second layer runs twice."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.one(x) + self.two(self.two(x))
+
+    net = trace(Shared().eval(), torch.rand(2, 6))
+    made, count = with_measured_values(net, {"one", "two"})
+    assert (count, ops(made).count("dynamic_quantize")) == (2, 2)
+    x = torch.randn(5, 6)
+    with torch.no_grad():
+        r = dynamic_quantize(x)
+        one, two = net.get_submodule("one"), net.get_submodule("two")
+        assert torch.equal(made(x), x + one(r) + two(dynamic_quantize(two(r))))
+    again, count = with_measured_values(made, {"one", "two"})
+    assert (count, again.nodes) == (0, made.nodes)
+    assert with_measured_values(net, ())[0].nodes == net.nodes
+
+
+def test_corrections_are_measured_behind_measured_values(tmp_path: Path) -> None:
+    reference, net = network(), network()
+    job = job_of(net, tmp_path, count=64)
+    round_weights(net, ["head.weight"], 3, per_row=True)
+    made, _ = with_measured_values(net, ["head"])
+    x = job.preprocess(job.fit.images[np.arange(64)], job.device)
+
+    def gap() -> float:
+        return float((reference(x) - made(x)).mean(0).abs().max().detach())
+
+    assert gap() > 1e-3
+    correct_biases(reference, made, job, ["head"], 64)
+    assert gap() < 1e-5
 
 
 def test_ranges_are_those_of_the_images(tmp_path: Path) -> None:

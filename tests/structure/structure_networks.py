@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netpress.graph import GraphNetwork, trace
+from netpress.graph.operators import dynamic_quantize
 from netpress.structure import Channels
 
 Made = tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, int]]
@@ -101,6 +102,19 @@ class Rounded(nn.Module):
         x = torch.fake_quantize_per_tensor_affine(self.one(x).relu(), 0.05, 0, 0, 255)
         x = torch.fake_quantize_per_tensor_affine(self.two(x), 0.05, 100, 0, 255)
         return self.head(x.mean((2, 3)))
+
+
+@_network((2, 6, 6), two=5)
+class Measured(nn.Module):
+    """Values on grids of their own range, which holds 0: channels pass where they are zeros when they are missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 5, 1), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = dynamic_quantize(self.one(x).sigmoid())  # 1/2 where they are missing
+        return self.head(dynamic_quantize(self.two(x).relu().mean((2, 3))))
 
 
 @_network((3, 8, 8), stem=6, inner=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Pool, Program, Softmax, Step, View
+from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Pool, Program, Round, Softmax, Step, View
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,23 @@ def plan(program: Program) -> Plan:
     """The places of all values: the largest are placed first, each as low as its lifetime allows."""
     last_use = {value: at for at, step in enumerate(program.steps) for value in step.inputs}
     last_use[program.output] = len(program.steps)
-    rooms = {0: _Room(-1, last_use.get(0, -1), program.size(0))}
+    grids = program.grids
+    rooms = {0: _Room(-1, last_use.get(0, -1), program.room(0))}
     planes: dict[int, _Room] = {}
     for at, step in enumerate(program.steps):
-        size = program.size(step.output)
+        size = program.room(step.output)
         last = last_use.get(step.output, at)
-        taken = next(
-            (value for value in _may_replace(program, step) if _ends(rooms, rooms[value], at, step, value)), None
-        )
+        # a float32 in place of the first of four bytes would take the others with it
+        may = [value for value in _may_replace(program, step) if value not in grids or step.output in grids]
+        taken = next((value for value in may if _ends(rooms, rooms[value], at, step, value)), None)
         if taken is not None and rooms[taken].size >= size:
             rooms[step.output] = rooms[taken]
             rooms[taken].last = last
         else:
             taken = None
             rooms[step.output] = _Room(at, last, size)
-        if isinstance(step.work, Conv) and (step.work.pool is not None or taken is not None):
+        floats = taken is not None or step.grid is not None  # sums of integers lie elsewhere
+        if isinstance(step.work, Conv) and (step.work.pool is not None or (floats and program.integers(step) is None)):
             planes[at] = _Room(at, at, step.work.out[1] * step.work.out[2])
     size = _place([*{id(room): room for room in rooms.values()}.values(), *planes.values()])
     return Plan({value: room.at for value, room in rooms.items()}, {at: room.at for at, room in planes.items()}, size)
@@ -64,7 +66,7 @@ def _ends(rooms: dict[int, _Room], room: _Room, at: int, step: Step, value: int)
 def _may_replace(program: Program, step: Step) -> tuple[int, ...]:
     """Inputs whose memory the result may take: no place is written before everything that needs it has been read."""
     work, first = step.work, step.inputs[0]
-    if isinstance(work, Add | Clamp | Affine | Softmax):
+    if isinstance(work, Add | Clamp | Affine | Round | Softmax):
         return step.inputs
     if isinstance(work, Pool):
         return (first,) if work.pad == (0, 0) and _shrinks(work.size, work.out) else ()

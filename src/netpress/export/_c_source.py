@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netpress.data import Preprocess
 from netpress.errors import ConfigError
 from netpress.export._c_plan import Plan
-from netpress.export._c_steps import Add, Affine, Clamp, Conv, Linear, Matrix, Pool, Program, View
+from netpress.export._c_steps import Add, Affine, Clamp, Conv, Grid, Linear, Matrix, Pool, Program, Round, View
 from netpress.export._c_weights import Coded
 
 _KINDS = {"max": "NP_MAX", "mean": "NP_MEAN", "mean_inside": "NP_MEAN_INSIDE"}
@@ -85,6 +85,7 @@ def model(program: Program, plan: Plan, weights: dict[int, Coded], pixels: Pixel
         '/* A network that netpress exported: see netpress_model.h. */\n#include "netpress_model.h"\n\n#include <math.h>\n'
         '#include <string.h>\n\n#include "netpress_runtime.h"\n\n'
         f"static float arena[{max(plan.size, 1)}];\n"
+        + (f"static int32_t sums[{program.sums}];\n" if program.sums else "")
         + (f"static uint16_t tables[NP_TABLE_ITEMS({symbols}u)];\n" if symbols else "")
     )
     first, last = plan.values[0], plan.values[program.output]
@@ -119,15 +120,28 @@ class _Written:
         self.plane = f"arena + {plan.planes[at]}" if at in plan.planes else "0"
         self.count = program.size(step.output)
         self.bounds = f"{_float(step.low)}, {_float(step.high)}"
+        names = {value: f"&grid{value}" for value in program.grids}
+        self.x_grid, *more_grid = (names.get(value, "0") for value in step.inputs)
+        self.more_grid = more_grid[0] if more_grid else "0"
+        self.y_grid = names.get(step.output, "0")
+        self.grids = f"{self.x_grid}, {self.more_grid}, {self.y_grid}"
 
     def both(self) -> tuple[str, str]:
+        """The constants and the call."""
+        text, call = self._both()
+        grid = self.step.work.grid if isinstance(self.step.work, Round) else self.step.grid
+        return (
+            "" if grid is None else f"\nstatic const np_grid grid{self.step.output} = {_grid(grid)};\n"
+        ) + text, call
+
+    def _both(self) -> tuple[str, str]:
         work = self.step.work
         if isinstance(work, Conv):
             return self._conv(work)
         if isinstance(work, Linear):
             rows, columns = work.matrix.folded.shape
             text, fields = self._matrix(work.matrix)
-            text += f"static const np_linear linear{self.at} = {{{fields}, {self.bounds}, {rows}, {columns}}};\n"
+            text += f"static const np_linear linear{self.at} = {{{fields}, {self.grids}, {self.bounds}, {rows}, {columns}}};\n"
             return text, f"np_run_linear(&linear{self.at}, {self.x}, {self.more}, {self.y}, {self.tables});"
         if isinstance(work, Pool):
             channels = self.program.size(self.step.inputs[0]) // (work.size[0] * work.size[1])
@@ -137,7 +151,7 @@ class _Written:
                 _pairs(getattr(work, name)) for name in ("size", "out", "before", "length", "start", "step")
             )
             text = f"\nstatic const np_view view{self.at} = {{{fields}, {_float(work.fill)}}};\n"
-            return text, f"np_run_view(&view{self.at}, {self.x}, {self.y});"
+            return text, f"np_run_view(&view{self.at}, {self.y_grid}, {self.x}, {self.y});"
         if isinstance(work, Affine):
             text = (
                 "\n" + _floats(f"scale{self.at}", work.scale.numpy()) + _floats(f"shift{self.at}", work.shift.numpy())
@@ -146,9 +160,11 @@ class _Written:
             values = f"scale{self.at}, shift{self.at}, {channels}, {self.count // channels}"
             return text, f"np_run_affine({values}, {self.x}, {self.y}, {self.bounds});"
         if isinstance(work, Add):
-            return "", f"np_run_add({self.x}, {self.more}, {self.y}, {self.count}, {self.bounds});"
+            return "", f"np_run_add({self.grids}, {self.x}, {self.more}, {self.y}, {self.count}, {self.bounds});"
         if isinstance(work, Clamp):
-            return "", f"np_run_clamp({self.x}, {self.y}, {self.count}, {self.bounds});"
+            return "", f"np_run_clamp({self.x_grid}, {self.y_grid}, {self.x}, {self.y}, {self.count}, {self.bounds});"
+        if isinstance(work, Round):
+            return "", f"np_run_round(&grid{self.step.output}, {self.x}, {self.y}, {self.count});"
         return "", f"np_run_softmax({self.x}, {self.y}, {self.count});"
 
     def _conv(self, conv: Conv) -> tuple[str, str]:
@@ -158,8 +174,10 @@ class _Written:
         sizes = ", ".join(map(str, (conv.out[0], conv.groups, *conv.size, *conv.out[1:])))
         pairs = ", ".join(map(_pairs, (conv.kernel, conv.stride, conv.dilation, conv.pad)))
         pool = f"&pool{self.at}" if conv.pool is not None else "0"
-        text += f"static const np_conv conv{self.at} = {{{fields}, {pool}, {self.bounds}, {sizes}, {pairs}}};\n"
-        return text, f"np_run_conv(&conv{self.at}, {self.x}, {self.more}, {self.y}, {self.plane}, {self.tables});"
+        text += f"static const np_conv conv{self.at} = {{{fields}, {self.grids}, {pool}, {self.bounds}, {sizes}, {pairs}}};\n"
+        sums = "0" if self.x_grid == "0" else "sums"
+        given = f"{self.x}, {self.more}, {self.y}, {self.plane}, {sums}, {self.tables}"
+        return text, f"np_run_conv(&conv{self.at}, {given});"
 
     def _pool(self, pool: Pool) -> str:
         sizes = ", ".join(map(str, (*pool.size, *pool.out)))
@@ -175,7 +193,7 @@ class _Written:
             names[name] = f"{name}{self.at}" if content else "0"
         floats = {
             "palette": coded.palette,
-            "scale": matrix.scale.numpy() if coded.scaled and matrix.scale is not None else None,
+            "scale": coded.scale,
             "bias": None if matrix.bias is None else matrix.bias.numpy(),
         }
         for name, values in floats.items():
@@ -207,6 +225,11 @@ def _float(value: float) -> str:
         return "INFINITY" if value > 0 else "-INFINITY"
     text = f"{value:.9g}"
     return f"{text}f" if set(text) & {".", "e"} else f"{text}.0f"
+
+
+def _grid(grid: Grid) -> str:
+    scale = np.float32(grid.scale)
+    return f"{{{_float(float(scale))}, {_float(float(np.float32(1) / scale))}, {grid.low}, {grid.high}}}"
 
 
 def _floats(name: str, values: NDArray[np.floating]) -> str:

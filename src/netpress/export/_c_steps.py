@@ -1,12 +1,14 @@
 """The program of the C runner as data: what a traced network is lowered to, and what is planned and written from.
 
-A value is one sample without N, float32, row-major. Values are numbered; a step reads some and makes one.
+A value is one sample without N, row-major: float32, or a byte a number where it was rounded to a grid. Values are numbered; a step
+reads some and makes one.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from torch import Tensor
@@ -101,11 +103,27 @@ class Clamp:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Whole numbers from ``low`` to ``high``, 0 among them, times ``scale``."""
+
+    scale: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """Each value to the nearest of a grid, halves to even."""
+
+    grid: Grid
+
+
+@dataclass(frozen=True)
 class Softmax:
     """Over all values of a sample."""
 
 
-Work: TypeAlias = Conv | Linear | Pool | View | Affine | Add | Clamp | Softmax
+Work: TypeAlias = Conv | Linear | Pool | View | Affine | Add | Clamp | Round | Softmax
 
 
 @dataclass(frozen=True)
@@ -116,7 +134,8 @@ class Step:
         work: What is done.
         inputs: Numbers of the values it reads; of `Conv` and `Linear` a second one is added to the result.
         output: Number of the value it makes.
-        low, high: Bounds of the result; `Pool`, `View` and `Softmax` have none.
+        low, high: Bounds of the result; `Pool`, `View`, `Round` and `Softmax` have none.
+        grid: What the result is then rounded to and stored as bytes, counted from the least level; None: float32.
     """
 
     work: Work
@@ -124,6 +143,7 @@ class Step:
     output: int
     low: float = -INFINITY
     high: float = INFINITY
+    grid: Grid | None = None
 
     @property
     def bounded(self) -> bool:
@@ -147,6 +167,25 @@ class Program:
     def size(self, value: int) -> int:
         """How many numbers a value has."""
         return math.prod(self.shapes[value])
+
+    def room(self, value: int) -> int:
+        """In how many float32 a value fits."""
+        return -(-self.size(value) // 4) if value in self.grids else self.size(value)
+
+    @cached_property
+    def grids(self) -> dict[int, Grid]:
+        """Of each value that is stored as bytes, by number."""
+        return {step.output: step.grid for step in self.steps if step.grid is not None}
+
+    def integers(self, step: Step) -> Grid | None:
+        """The grid of what a layer multiplies, where it multiplies integers."""
+        return self.grids.get(step.inputs[0]) if isinstance(step.work, Conv | Linear) else None
+
+    @property
+    def sums(self) -> int:
+        """Of how many whole numbers the largest plane of a convolution of integers is."""
+        planes = [step.work.out for step in self.steps if isinstance(step.work, Conv) and self.integers(step)]
+        return max((out[1] * out[2] for out in planes), default=0)
 
     @property
     def matrices(self) -> dict[int, Matrix]:

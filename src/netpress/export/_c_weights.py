@@ -4,13 +4,15 @@
 form        bytes
 ==========  ==========================================================================================
 dense       4 a value
+int8        1 a value: whole numbers of a row's step
 palette     of each value its number in a palette, in whole bits
 mask        a bit a value, and 4 bytes for each that is not zero
 gaps        the stream of the codec ``gap_huffman`` as it is, and half a byte for each symbol's code length
 ==========  ==========================================================================================
 
 Palettes take 1 byte a value where the values are multiples of one step, else 4. The forms of the weight as the file has it compete
-with those of the weight in which a batch normalisation is multiplied in; the first need 4 bytes a row for the scale beside it.
+with those of the weight in which a batch normalisation is multiplied in, and, where every row is whole numbers of one step, with
+those of the whole numbers; the first and the last need 4 bytes a row for the scale beside it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from netpress.codecs import _palette, gap_huffman
-from netpress.export._c_steps import Matrix
+from netpress.export._c_steps import Grid, Matrix
+from netpress.program.row_levels import rows_on_grids
 
 LONGEST = 15
+MOST_LEVEL = 127
 MOST_SYMBOLS = 4095
 MOST_PALETTE = 65535
 
@@ -39,7 +44,7 @@ class Coded:
         form: Name of the form.
         palette: Values in full; with ``levels`` none.
         levels: (v,) int8, multiples of ``step``.
-        scaled: Whether rows are still to be multiplied by the layer's scale.
+        scale: (rows,) what the sums of each row are still to be multiplied by, or None.
     """
 
     form: str
@@ -52,7 +57,7 @@ class Coded:
     palette: NDArray[np.float32] | None = None
     levels: NDArray[np.int8] | None = None
     step: float = 0.0
-    scaled: bool = False
+    scale: NDArray[np.float32] | None = None
 
     @property
     def values(self) -> int:
@@ -66,27 +71,65 @@ class Coded:
         return len(self.stream) + len(self.lengths) + sum(tables)
 
     @property
+    def whole(self) -> bool:
+        """Whether a decoder gets whole numbers out of it."""
+        return self.form == "int8" or (self.levels is not None and self.step == 1)
+
+    @property
+    def scale_bytes(self) -> int:
+        """Of the scale beside it."""
+        return 0 if self.scale is None else self.scale.nbytes
+
+    @property
     def table_symbols(self) -> int:
         """Symbols that the decoder's tables must have room for."""
         return self.values * self.quotients + 1 if self.form == "gaps" else 0
 
 
-def choose(matrix: Matrix) -> Coded:
-    """The form with the fewest bytes, the scale counted where it stays beside the weight."""
-    found = list(forms(matrix.folded, scaled=False))
-    if matrix.scale is not None:
-        found += forms(matrix.weight, scaled=True)
-    rows = len(matrix.folded)
-    return min(found, key=lambda coded: coded.size_bytes + 4 * rows * coded.scaled)
+def choose(matrix: Matrix, grid: Grid | None = None) -> Coded:
+    """The form with the fewest bytes, the scale counted where it stays beside the weight.
+
+    Args:
+        matrix: A layer's weight.
+        grid: Of what it multiplies, where that is whole numbers: then the weight is such, too, and the scale is of the products.
+    """
+    scale = None if matrix.scale is None else matrix.scale.numpy()
+    if grid is not None:
+        units = np.float32(grid.scale) * (np.ones(len(matrix.weight), np.float32) if scale is None else scale)
+        found = [coded for coded in row_forms(matrix.weight, units) if coded.whole]
+    else:
+        found = [*forms(matrix.folded), *row_forms(matrix.weight, scale)]
+        if scale is not None:
+            found += forms(matrix.weight, scale)
+    return min(found, key=lambda coded: coded.size_bytes + coded.scale_bytes)
 
 
-def forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
-    """Every form that can hold the weight; ``scaled`` as in `Coded`."""
+def whole_rows(weight: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    """(rows,) steps and (rows, columns) levels of a byte, where every row is whole numbers of one step."""
+    if not weight.numel():
+        return None
+    return rows_on_grids(np.ascontiguousarray(weight.numpy(), np.float32).reshape(len(weight), -1), MOST_LEVEL)
+
+
+def row_forms(weight: Tensor, scale: NDArray[np.float32] | None) -> Iterator[Coded]:
+    """Those of a weight whose rows are whole numbers of one step each; none of another."""
+    found = whole_rows(weight)
+    if found is None:
+        return
+    steps, levels = found
+    rows = steps if scale is None else steps * scale
+    yield Coded("int8", stream=levels.astype(np.int8).tobytes(), scale=rows)
+    whole = torch.from_numpy(levels.astype(np.float32)).reshape(weight.shape)
+    yield from (coded for coded in forms(whole, rows) if coded.form in ("palette", "gaps"))
+
+
+def forms(weight: Tensor, scale: NDArray[np.float32] | None = None) -> Iterator[Coded]:
+    """Every form that can hold the weight; ``scale`` as in `Coded`."""
     values = weight.numpy().reshape(-1).astype(np.float32)
-    yield Coded("dense", palette=values, scaled=scaled)
+    yield Coded("dense", palette=values, scale=scale)
     there = values != 0
     packed = np.packbits(there, bitorder="little").tobytes()
-    yield Coded("mask", bits=1, symbols=int(there.sum()), stream=packed, palette=values[there], scaled=scaled)
+    yield Coded("mask", bits=1, symbols=int(there.sum()), stream=packed, palette=values[there], scale=scale)
     found = _palette.symbols_of(weight, MOST_PALETTE)
     if found is None:
         return
@@ -98,7 +141,7 @@ def forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
         "palette",
         bits=width,
         stream=np.packbits(bits.astype(np.uint8), bitorder="little").tobytes(),
-        scaled=scaled,
+        scale=scale,
         **_table(palette.values(), levels, palette.step or 0.0),
     )
     if len(palette) > MOST_SYMBOLS:
@@ -116,7 +159,7 @@ def forms(weight: Tensor, *, scaled: bool) -> Iterator[Coded]:
         symbols=parts.symbols,
         stream=parts.stream,
         lengths=(nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8).tobytes(),
-        scaled=scaled,
+        scale=scale,
         **_table(parts.palette, parts.levels, parts.step),
     )
 

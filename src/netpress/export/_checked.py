@@ -138,7 +138,7 @@ def apart(wanted: Tensor, given: Tensor) -> float:
 
 def most_apart(network: GraphNetwork, wanted: Tensor) -> float:
     """How far from ``wanted``, what the network answers, another form of it may lie."""
-    rounds = any(node.op == "fake_quantize" for node in network.nodes)
+    rounds = any(node.op in ("fake_quantize", "dynamic_quantize") for node in network.nodes)
     largest = float(wanted.double().abs().max()) if wanted.numel() else 0.0
     return max(LEAST, (ROUNDED if rounds else TOLERANCE) * largest)
 

@@ -1,7 +1,7 @@
 """C99 for microcontrollers: coded weights as constant arrays, a runner without allocation, one static arena.
 
-Weights stay coded in flash and are decoded while a layer multiplies, filter by filter; activations are float32. See
-docs/export-c.md.
+Weights stay coded in flash and are decoded while a layer multiplies, filter by filter; activations are float32, or bytes where the
+network rounds them. See docs/export-c.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from netpress.errors import ConfigError
 from netpress.export import _c_source
 from netpress.export._c_build import compiled, compiler_version, object_bytes
 from netpress.export._c_fuse import fuse
+from netpress.export._c_integers import as_bytes
 from netpress.export._c_lower import lower
 from netpress.export._c_plan import plan
 from netpress.export._c_steps import Affine, Program
@@ -115,10 +116,10 @@ def export(network: GraphNetwork, stored: Artifact, out: Path, *, measure: bool 
         UnsupportedOperatorError: An operator that the runner does not have; nothing has been written.
         ConfigError: The preprocessing does not fit the input, or the folder cannot be written.
     """
-    program = fuse(lower(network))
+    program = as_bytes(fuse(lower(network)))
     preprocess = Preprocess() if stored.preprocess is None else Preprocess.from_dict(stored.preprocess)
     pixels = _c_source.pixels_of(program.shapes[0], preprocess)
-    weights = {at: choose(matrix) for at, matrix in program.matrices.items()}
+    weights = {at: choose(matrix, program.integers(program.steps[at])) for at, matrix in program.matrices.items()}
     places = plan(program)
     written = {
         "netpress_model.h": _c_source.header(program),
@@ -146,7 +147,7 @@ def export(network: GraphNetwork, stored: Artifact, out: Path, *, measure: bool 
         dense_bytes=dense_bytes,
         weight_bytes=weight_bytes,
         code_bytes=None if measured is None else measured - weight_bytes,
-        arena_bytes=4 * places.size,
+        arena_bytes=4 * (places.size + program.sums),
         table_bytes=TABLE_BYTES * (FAST_SYMBOLS + symbols) if symbols else 0,
     )
 
@@ -156,6 +157,6 @@ def _bytes(program: Program, weights: dict[int, Coded]) -> tuple[int, int]:
     written = dense = 8 * sum(len(step.work.scale) for step in program.steps if isinstance(step.work, Affine))
     for at, matrix in program.matrices.items():
         bias = 0 if matrix.bias is None else 4 * len(matrix.bias)
-        written += weights[at].size_bytes + bias + 4 * len(matrix.folded) * weights[at].scaled
+        written += weights[at].size_bytes + bias + weights[at].scale_bytes
         dense += 4 * matrix.folded.numel() + bias
     return written, dense

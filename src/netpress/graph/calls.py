@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netpress.graph.operators import FUNCTIONS
+from netpress.graph.operators import FUNCTIONS, dynamic_quantize
 
 # Arguments that change nothing in a straight-line program: in-place is undone (see `trace`), and the type of norm says
 # something only beside the largest norm, which is refused.
@@ -117,6 +117,7 @@ for _op in (
 ):  # fmt: skip
     _calls(_op, None, getattr(F, _op))
 _calls("fake_quantize", None, torch.fake_quantize_per_tensor_affine)
+_calls("dynamic_quantize", None, dynamic_quantize)
 _calls("prelu", None, F.prelu, torch.prelu, _T.prelu)
 _calls("leaky_relu", None, F.leaky_relu_)
 _calls("elu", None, F.elu_)

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from netpress.dtypes import Type, torch_type
+from netpress.maths.ranges import on_own_range
 from netpress.program import operators as listed
 from netpress.program.kinds import MOST_ITEMS
 from netpress.program.signature import Signature
@@ -174,6 +176,14 @@ def _fake_quantize(
     return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
 
 
+def dynamic_quantize(input: Tensor) -> Tensor:
+    """Values on a grid that is measured anew at each call (see `on_own_range`); torch has none, so a trace records this one."""
+    if has_torch_function_unary(input):
+        result: Tensor = handle_torch_function(dynamic_quantize, (input,), input)
+        return result
+    return on_own_range(input)
+
+
 def _dropout(input: Tensor, p: float = 0.5, *, training: bool) -> Tensor:
     return F.dropout(input, p, training)
 
@@ -249,6 +259,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "where": torch.where,
     "masked_fill": Tensor.masked_fill,
     "fake_quantize": _fake_quantize,
+    "dynamic_quantize": dynamic_quantize,
     "matmul": torch.matmul,
     "bmm": torch.bmm,
     "addmm": torch.addmm,

@@ -5,7 +5,7 @@ Both give a new network over the same modules and tensors, which are shared, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -36,29 +36,35 @@ def without_identities(network: GraphNetwork) -> GraphNetwork:
     return _over(network, nodes) if nodes else network
 
 
-def insert_behind(network: GraphNetwork, steps: Mapping[int, Node]) -> GraphNetwork:
-    """The network with a step behind some of its values, which all later readers read in place of the value itself.
+def insert_behind(
+    network: GraphNetwork, steps: Mapping[int, Node], readers: Callable[[Node], bool] = lambda node: True
+) -> GraphNetwork:
+    """The network with a step behind some of its values, which later readers read in place of the value itself.
 
     Args:
         network: What is given; a step behind its last value makes the new output.
         steps: By a value's number (0 is the network's input) a function's node without its first argument, the value.
+        readers: Which nodes read the step's; the others read the value as it was. All, where it is not said.
 
     Raises:
         GraphError: A value that is not there, or one that is many tensors.
     """
     nodes: list[Node] = []
-    place: list[int] = []
+    place: list[int] = []  # of each old value among the new ones
+    behind: list[int] = []  # of the step behind it, or its own
     if beyond := [index for index in steps if not 0 <= index <= len(network.nodes)]:
         raise GraphError("no such value", got=beyond[0], allowed=f"0 to {len(network.nodes)}")
     for index in range(len(network.nodes) + 1):
         if index:
-            nodes.append(_moved(network.nodes[index - 1], place))
+            node = network.nodes[index - 1]
+            nodes.append(_moved(node, behind if readers(node) else place))
+        place.append(len(nodes))
         if index in steps:
             step = steps[index]
             if index and returns_many(network.nodes[index - 1].op):
                 raise GraphError("a step behind many tensors", got=network.nodes[index - 1].op, allowed="one tensor")
             nodes.append(replace(step, args=(Ref(len(nodes)), *step.args)))
-        place.append(len(nodes))
+        behind.append(len(nodes))
     return network.with_nodes(nodes)
 
 

@@ -124,3 +124,20 @@ def affine_grid(low: float, high: float, levels: int) -> tuple[float, int]:
     width = max((high - low) / (levels - 1), 1e-30)
     scale = float(SCALE.create_decimal(repr(width))) if high > low else 1.0
     return scale, min(levels - 1, round(-low / scale))
+
+
+def on_own_range(values: Tensor) -> Tensor:
+    """Values on the 256 levels of their own range, which holds all of them, of the whole batch, and 0.
+
+    To the bit ONNX's DynamicQuantizeLinear and DequantizeLinear, in float32; a scale that would be 0 (all values are) is 1, as in
+    ONNX Runtime. Gradients pass as they are.
+    """
+    x = values.float()
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, 1.0, scale)
+    zero = (-low / scale).clamp(0, 255).round()  # halves to even, as all of these
+    rounded = ((x / scale).round() + zero).clamp(0, 255).sub(zero).mul(scale)
+    if values.requires_grad:
+        rounded = rounded.detach() + (x - x.detach())  # + 0, which has the values' gradient
+    return rounded.to(values.dtype)

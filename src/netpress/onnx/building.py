@@ -70,6 +70,9 @@ class Builder:
         self.input = Value("input", (Batch(1), *input_shape), input_dtype)
         self.where = ("", "")
         self.steps_of_values: dict[str, float] = {}  # of those that were rounded to a grid, by name
+        self.levels_of_values: dict[
+            str, tuple[Value, Value, Value]
+        ] = {}  # of those that are when they run: with step and zero
         self._names: dict[str, int] = {"input": 1, "output": 1}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
 

@@ -3,11 +3,15 @@
 What reads the rounded value of a layer's input, and multiplies it with a weight whose rows are on grids of 8 bits, is written with the
 integers themselves: int8 levels with a step for each row, and the bias in units of the two steps together, which is where a runtime
 adds it. A runtime that does not fuse them computes the same in float.
+
+What reads a value whose range is measured at each run is a product of integers, MatMulInteger, whose sums are multiplied by both steps
+in float; runtimes have fast kernels for that of linear layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +42,44 @@ def fake_quantize(
     return value
 
 
-OPERATORS: dict[str, Callable[..., Any]] = {"fake_quantize": fake_quantize}
+def dynamic_quantize(b: Builder, input: Value) -> Value:
+    x = b.cast(input, FLOAT32)
+    levels, step, zero = b.add_many("DynamicQuantizeLinear", [x], [x.shape, (), ()], _UINT8)
+    step = replace(step, dtype=FLOAT32)
+    value = b.add("DequantizeLinear", [levels, step, zero], x.shape, FLOAT32)
+    b.levels_of_values[value.name] = levels, step, zero
+    return b.cast(value, input.dtype)
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {"fake_quantize": fake_quantize, "dynamic_quantize": dynamic_quantize}
+
+
+def product(b: Builder, input: Value, weight: Value, bias: Value | None) -> Value | None:
+    """A linear layer of integers, where what it reads has a range of its own and the weight is on grids; else None.
+
+    Args:
+        input: (..., columns).
+        weight: (rows, columns).
+        bias: (rows,), or None.
+    """
+    if input.name not in b.levels_of_values or weight.data is None or weight.dtype != FLOAT32 or not weight.data.size:
+        return None
+    if weight.data.shape[1] * LEVELS * 255 > MOST_BIAS:  # sums of int32
+        return None
+    if bias is not None and bias.dtype != FLOAT32:
+        return None
+    found = rows_on_grids(np.ascontiguousarray(weight.data), LEVELS)
+    if found is None:
+        return None
+    steps, whole = found
+    levels, step, zero = b.levels_of_values[input.name]
+    turned = b.known(b.fresh(f"{weight.name}/levels"), np.ascontiguousarray(whole.astype(np.int8).T), _INT8)
+    per_row = b.known(b.fresh(f"{weight.name}/steps"), steps.astype(np.float32), FLOAT32)
+    shape = (*input.shape[:-1], len(steps))
+    sums = b.add("MatMulInteger", [levels, turned, zero], shape, _INT32)
+    # in this order runtimes know it as one product
+    made = b.add("Mul", [b.cast(sums, FLOAT32), b.add("Mul", [step, per_row], per_row.shape)], shape)
+    return made if bias is None else b.add("Add", [made, bias], shape)
 
 
 def weights(b: Builder, input: Value, weight: Value, bias: Value | None) -> tuple[Value, Value | None]:

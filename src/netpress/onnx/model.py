@@ -58,6 +58,7 @@ def write(
     builder = Builder(program.input_shape, program.input_dtype, _with_ties(program, arrays))
     output = _Writer(program, builder).run()
     _name_output(builder, output)
+    _drop_unread(builder)
     if not output.shape or not isinstance(output.shape[0], Batch) or output.shape[0].factor != 1:
         raise FormatError("the output is not batch-first", got=_spelled(output.shape))
     pieces = wire.model(
@@ -110,6 +111,17 @@ def _name_output(builder: Builder, output: Value) -> None:
         return tuple(OUTPUT if name == output.name else name for name in names)
 
     builder.steps = [replace(s, inputs=renamed(s.inputs), outputs=renamed(s.outputs)) for s in builder.steps]
+
+
+def _drop_unread(builder: Builder) -> None:
+    """Takes out steps that nothing reads, such as the float of a value whose readers all read its integers."""
+    read, kept = {OUTPUT}, []
+    for step in reversed(builder.steps):
+        if read.intersection(step.outputs):
+            read.update(step.inputs)
+            kept.append(step)
+    builder.steps = kept[::-1]
+    builder.initializers = {name: array for name, array in builder.initializers.items() if name in read}
 
 
 class _Writer:

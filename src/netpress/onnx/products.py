@@ -22,6 +22,8 @@ def linear(b: Builder, input: Value, weight: Value, bias: Value | None = None) -
     if weight.rank != 2 or not input.rank or input.shape[-1] != weight.shape[1]:
         raise ValueError(f"a weight of {weight.shape} for an input of {input.shape}")
     shape = (*input.shape[:-1], weight.shape[0])
+    if (product := integers.product(b, input, weight, bias)) is not None:
+        return product
     if input.rank == 2:
         weight, bias = integers.weights(b, input, weight, bias)
         return b.add("Gemm", [input, weight, bias], shape, transB=1)

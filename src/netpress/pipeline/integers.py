@@ -3,7 +3,8 @@
 fold               batch normalisations into the layers before them; what is left of them taken out
 points             the values that become integers: what a quantized layer reads, and what it gives to a sum
 observe            ranges of those values, from images without labels
-round              weights, each row on its own grid; ``fake_quantize`` behind each of those values
+round              weights, each row on its own grid; ``fake_quantize`` behind each of those values, or, where ranges are not to be
+                   known beforehand, ``dynamic_quantize`` before linear layers
 correct            biases, so that no channel's mean is moved
 train              with epochs: straight through the rounding, weights on their grids in every step
 """
@@ -26,7 +27,7 @@ from netpress.pipeline.job import Job
 from netpress.pipeline.straight_through import Grid, StraightThrough
 
 BATCH = 64
-ROUNDED = "fake_quantize"
+ROUNDED, MEASURED = "fake_quantize", "dynamic_quantize"
 #: Behind these a layer's value is still the layer's: a runtime makes them part of it.
 ACTIVATIONS = ("ReLU", "relu", "ReLU6", "relu6", "Hardtanh", "hardtanh", "clamp")
 
@@ -42,7 +43,7 @@ def integer_points(network: GraphNetwork, layers: Collection[str]) -> dict[int, 
 
     def add(index: int, reader: str) -> None:
         made = nodes[index - 1] if index else None
-        if made is None or not (made.is_tensor or made.op == ROUNDED):
+        if made is None or not (made.is_tensor or made.op in (ROUNDED, MEASURED)):
             points.setdefault(index, reader)
 
     def of_a_layer(index: int) -> bool:
@@ -91,6 +92,27 @@ def with_rounded_values(
     return insert_behind(network, steps)
 
 
+def with_measured_values(network: GraphNetwork, layers: Collection[str]) -> tuple[GraphNetwork, int]:
+    """The network where these layers read their inputs on grids that are measured anew at each run; modules are shared.
+
+    Whatever else reads the same value reads it as it was. What is rounded already is left as it is.
+
+    Returns:
+        It, and how many values are rounded.
+    """
+
+    def reads(node: Node) -> bool:
+        return node.is_module and node.name in layers
+
+    steps: dict[int, Node] = {}
+    for node in filter(reads, network.nodes):
+        [index] = node.inputs
+        made = network.nodes[index - 1] if index else None
+        if made is None or made.op not in (ROUNDED, MEASURED):
+            steps.setdefault(index, Node(node.name.rpartition(".")[0], MEASURED, ()))
+    return insert_behind(network, steps, reads), len(steps)
+
+
 @torch.no_grad()
 def round_weights(network: nn.Module, names: Sequence[str], most: int, *, per_row: bool) -> dict[str, Tensor]:
     """Puts parameters on grids of -most to most steps, in place; the steps of each, (rows, 1, ...)."""
@@ -123,11 +145,10 @@ def correct_biases(
 
     def compare(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         layer, before = network.get_submodule(name), rounding.get(name)
-        fake = before.args[1:] if before is not None and before.op == ROUNDED else None
         axis = -1 if isinstance(layer, nn.Linear) else 1
 
         def hook(module: nn.Module, given: tuple[Tensor, ...], whole: Tensor) -> None:
-            x = given[0] if fake is None else _rounded(given[0], fake)
+            x = given[0] if before is None else _rounded(given[0], before)
             missing = (whole - layer(x)).movedim(axis, 0).flatten(1)  # (channels, N * places)
             sums[name] = sums.get(name, 0) + missing.double().sum(1)
             counts[name] += missing.shape[1]
@@ -202,5 +223,6 @@ def _arguments(values: Mapping[str, Any]) -> tuple[Any, ...]:
     return FUNCTIONS[ROUNDED].signature.normalise({"input": Ref(0), **values})[1:]
 
 
-def _rounded(x: Tensor, args: tuple[Any, ...]) -> Tensor:
-    return FUNCTIONS[ROUNDED].call(x, *args)
+def _rounded(x: Tensor, before: Node) -> Tensor:
+    """A value as the step before its reader rounds it, if it does."""
+    return FUNCTIONS[before.op].call(x, *before.args[1:]) if before.op in (ROUNDED, MEASURED) else x

@@ -103,6 +103,7 @@ _FUNCTION_LINES = {
     "where": "condition input:operand other:operand",
     "masked_fill": "input mask value:scalar",
     "fake_quantize": "input scale:float zero_point:offset=0 quant_min:offset=0 quant_max:offset=255",
+    "dynamic_quantize": "input",
     "matmul": "input other",
     "bmm": "input mat2",
     "addmm": "input mat1 mat2",

@@ -22,6 +22,16 @@ def _same(flow: Flow, node: Node, index: int) -> Arrays:
     return flow.of(node.inputs[0])
 
 
+@rule("dynamic_quantize")
+def _on_own_range(flow: Flow, node: Node, index: int) -> Arrays:
+    source = node.inputs[0]
+    if not flow.zeros[source]:  # zeros are in every range, so that taking them out changes none
+        flow.freeze(
+            flow.of(source), f"{where(node)} measures its range over places that are not 0 where channels are missing"
+        )
+    return flow.of(source)
+
+
 @rule(
     "add", "sub", "mul", "div", "pow", "floor_divide", "gt", "ge", "lt", "le", "eq", "ne", "minimum", "maximum", "where",
     "masked_fill",

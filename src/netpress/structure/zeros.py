@@ -27,7 +27,7 @@ _KEEP = frozenset(
         "AvgPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "Upsample",
         "ZeroPad2d", "ReflectionPad2d", "Flatten", "Unflatten", "PixelShuffle", "flatten", "reshape", "permute", "transpose",
         "movedim", "squeeze", "unsqueeze", "expand", "repeat", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "getitem",
-        "split", "chunk", "unbind", "item", "fake_quantize",
+        "split", "chunk", "unbind", "item", "fake_quantize", "dynamic_quantize",
     )
 )  # fmt: skip
 #: Layers whose masked parameters make zeros of anything.
