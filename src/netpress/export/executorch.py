@@ -115,7 +115,7 @@ def _first_refused(network: GraphNetwork, error: Exception) -> Exception:
 def _quietly() -> Iterator[None]:
     """Without what torch and ExecuTorch say of their own inner workings, in Python and in C++.
 
-    NNPACK and oneDNN are off meanwhile: which of them torch takes depends on the batch, so that it would bound the batch where it looks.
+    NNPACK and oneDNN are off meanwhile: whether torch takes them depends on the batch, and where it looks, it would bound the batch.
     """
     logged = logging.root.manager.disable
     logging.disable(logging.WARNING)
