@@ -16,7 +16,9 @@ def run(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="FORM", help="c (a folder), onnx, openvino (NAME.xml), safetensors or torch-export."
+            "--to",
+            metavar="FORM",
+            help="c (a folder), executorch, onnx, openvino (NAME.xml), safetensors or torch-export.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],

@@ -1,0 +1,185 @@
+"""Integers in a program of torch.export, said as ExecuTorch's partitioner for XNNPACK looks for them.
+
+round          ``fake_quantize`` becomes quantize_per_tensor and, for each reader, dequantize_per_tensor of its own; XNNPACK takes int8,
+               so levels and zero points of uint8 are moved by 128
+spread         what only moves or compares values (max pooling, flatten) gives rounded values where it is given such, and may be
+               given them: the layer before it then gives integers, too
+weights        rows on grids become int8 levels and a step for each row, dequantize_per_channel
+
+A layer is computed in integers where it reads a rounded value and gives one, at most an activation between. One that gives a sum
+in float, such as the last, has its input rounded again by XNNPACK, on a grid of 8 bits for each image; depthwise and other
+convolutions for which XNNPACK has no such kernel keep their weights in float.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+
+from netpress.errors import UnsupportedOperatorError
+from netpress.graph import GraphNetwork
+from netpress.graph import Node as Step
+from netpress.maths.row_grids import row_steps
+
+ATEN = torch.ops.aten
+LAYERS = (ATEN.conv1d.default, ATEN.conv2d.default, ATEN.linear.default)
+FUSED = (ATEN.relu.default, ATEN.hardtanh.default, ATEN.relu6.default)
+MOVES = (ATEN.max_pool2d.default, ATEN.flatten.using_ints, ATEN.reshape.default, ATEN.view.default)
+LOW, HIGH = -128, 127
+LEVELS = 127  # of weights, as many on either side
+SMALLEST = torch.finfo(torch.float32).eps  # of a step that is found while the network runs
+
+
+class _Rounded(nn.Module):
+    """``fake_quantize`` as the pair of operators that stands for it."""
+
+    def __init__(self, step: float, zero: int = 0, low: int = 0, high: int = 255) -> None:
+        super().__init__()
+        if low >= 0 and high <= 255:
+            shift = 128
+        elif low >= LOW and high <= HIGH:
+            shift = 0
+        else:
+            raise ValueError(f"levels from {low} to {high} take more than 8 bits")
+        self.bounds = None if high - low == HIGH - LOW else ((low - zero) * step, (high - zero) * step)
+        self.grid = (float(torch.tensor(step)), zero - shift, LOW, HIGH, torch.int8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = torch.ops.quantized_decomposed
+        if self.bounds is not None:  # fewer levels than the type has
+            x = nn.functional.hardtanh(x, *self.bounds)
+        whole: Tensor = q.dequantize_per_tensor.default(q.quantize_per_tensor.default(x, *self.grid), *self.grid)
+        return whole
+
+
+def with_rounding(network: GraphNetwork) -> GraphNetwork:
+    """The network with a module for each ``fake_quantize``, which torch.export does not know.
+
+    Raises:
+        UnsupportedOperatorError: Values on more levels than int8 has.
+    """
+    nodes = list(network.nodes)
+    modules: dict[str, nn.Module] = {}
+    for k, node in enumerate(nodes):
+        if node.op == "fake_quantize":
+            source, *grid = node.args
+            try:
+                rounded = _Rounded(*grid)
+            except ValueError as error:
+                raise unsupported(node, str(error)) from error
+            name = f"rounded!{k}"  # as no module of a file is called
+            modules[name], nodes[k] = rounded, replace(node, name=name, op="Identity", args=(source,))
+    made = network.with_nodes(nodes)
+    made._modules = {**network._modules, **modules}
+    return made
+
+
+def unsupported(node: Step, why: str) -> UnsupportedOperatorError:
+    return UnsupportedOperatorError(
+        f"the operator {node.op!r} of module {node.name!r} cannot be exported to ExecuTorch",
+        got=why,
+        remedy="export to another target, or change the network before it is compressed",
+    )
+
+
+def with_integers(exported: ExportedProgram) -> GraphModule | None:
+    """The program's module with the integers of its weights; None where nothing is rounded."""
+    module: Any = exported.module()
+    graph = module.graph
+    rounded = [node for node in graph.nodes if _is_rounded(node)]
+    if not rounded:
+        return None
+    for node in rounded:
+        _spread(graph, node)
+    for node in list(graph.nodes):
+        if node.target in LAYERS:
+            _weights(module, node)
+    for node in list(graph.nodes):
+        if _is_rounded(node):
+            for user in list(node.users)[1:]:
+                with graph.inserting_before(user):
+                    user.replace_input_with(node, graph.call_function(node.target, node.args))
+    graph.lint()
+    module.recompile()
+    return module
+
+
+def _spread(graph: Any, rounded: Node) -> None:
+    """Rounds before what only moves or compares values as well as behind it, which changes none."""
+    q = torch.ops.quantized_decomposed
+    while True:
+        levels = rounded.args[0]
+        moved = levels.args[0]
+        if moved.target not in MOVES or len(moved.users) > 1 or _is_rounded(moved.args[0]):
+            return
+        with graph.inserting_before(moved):
+            earlier = graph.call_function(q.quantize_per_tensor.default, (moved.args[0], *levels.args[1:]))
+            rounded = graph.call_function(q.dequantize_per_tensor.default, (earlier, *levels.args[1:]))
+        moved.update_arg(0, rounded)
+
+
+def _weights(module: GraphModule, layer: Node) -> None:
+    """A layer's weight as int8 levels and steps, where it reads a rounded value and XNNPACK has a kernel."""
+    given, weight = layer.args[0], layer.args[1]
+    if not _is_rounded(given) or weight.op != "get_attr":
+        return
+    values = _tensor(module, weight.target)
+    gives_integers = _gives_integers(layer)
+    if not gives_integers and not _has_dynamic(layer):
+        return
+    found = row_steps(values, LEVELS)
+    if found is None:
+        return
+    steps, levels = found
+    q = torch.ops.quantized_decomposed
+    graph = module.graph
+    stem = weight.target.replace(".", "_")
+    with graph.inserting_before(layer):
+        held = []
+        for name, tensor in (
+            ("levels", levels),
+            ("steps", steps),
+            ("zeros", torch.zeros(len(steps), dtype=torch.int64)),
+        ):
+            module.register_buffer(f"{stem}_{name}", tensor)
+            held.append(graph.get_attr(f"{stem}_{name}"))
+        whole = graph.call_function(q.dequantize_per_channel.default, (*held, 0, -LEVELS, LEVELS, torch.int8))
+        layer.update_arg(1, whole)
+        if not gives_integers:
+            limits = (LOW, HIGH)
+            chosen = graph.call_function(q.choose_qparams.tensor, (given, *limits, SMALLEST, torch.int8))
+            grid = (*(graph.call_function(operator.getitem, (chosen, place)) for place in (0, 1)), *limits, torch.int8)
+            again = graph.call_function(q.quantize_per_tensor.tensor, (given, *grid))
+            layer.update_arg(0, graph.call_function(q.dequantize_per_tensor.tensor, (again, *grid)))
+
+
+def _is_rounded(node: Any) -> bool:
+    return isinstance(node, Node) and node.target is torch.ops.quantized_decomposed.dequantize_per_tensor.default
+
+
+def _gives_integers(layer: Node) -> bool:
+    """Whether the one reader of a layer, or of the activation behind it, rounds."""
+    users = list(layer.users)
+    if len(users) == 1 and users[0].target in FUSED:
+        users = list(users[0].users)
+    return len(users) == 1 and users[0].target is torch.ops.quantized_decomposed.quantize_per_tensor.default
+
+
+def _has_dynamic(layer: Node) -> bool:
+    """Whether XNNPACK has a kernel that rounds the layer's input itself and gives float."""
+    if layer.target is ATEN.linear.default:
+        return True
+    groups = layer.args[6] if len(layer.args) > 6 else 1
+    return layer.target is ATEN.conv2d.default and groups == 1
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    owner, _, last = name.rpartition(".")
+    found: Tensor = getattr(module.get_submodule(owner), last)
+    return found
