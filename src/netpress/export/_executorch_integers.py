@@ -33,6 +33,7 @@ FUSED = (ATEN.relu.default, ATEN.hardtanh.default, ATEN.relu6.default)
 MOVES = (ATEN.max_pool2d.default, ATEN.flatten.using_ints, ATEN.reshape.default, ATEN.view.default)
 LOW, HIGH = -128, 127
 LEVELS = 127  # of weights, as many on either side
+Call = Any  # a node of torch.fx, whose arguments have too many types to be told apart
 SMALLEST = torch.finfo(torch.float32).eps  # of a step that is found while the network runs
 
 
@@ -47,14 +48,13 @@ class _Rounded(nn.Module):
             shift = 0
         else:
             raise ValueError(f"levels from {low} to {high} take more than 8 bits")
-        self.bounds = None if high - low == HIGH - LOW else ((low - zero) * step, (high - zero) * step)
-        self.grid = (float(torch.tensor(step)), zero - shift, LOW, HIGH, torch.int8)
+        self.step, self.zero = float(torch.tensor(step)), zero - shift
+        self.low, self.high = low - shift, high - shift
 
     def forward(self, x: Tensor) -> Tensor:
         q = torch.ops.quantized_decomposed
-        if self.bounds is not None:  # fewer levels than the type has
-            x = nn.functional.hardtanh(x, *self.bounds)
-        whole: Tensor = q.dequantize_per_tensor.default(q.quantize_per_tensor.default(x, *self.grid), *self.grid)
+        levels = q.quantize_per_tensor.default(x, self.step, self.zero, self.low, self.high, torch.int8)
+        whole: Tensor = q.dequantize_per_tensor.default(levels, self.step, self.zero, LOW, HIGH, torch.int8)
         return whole
 
 
@@ -96,7 +96,7 @@ def with_integers(exported: ExportedProgram) -> GraphModule | None:
     if not rounded:
         return None
     for node in rounded:
-        _spread(graph, node)
+        _bound(graph, _spread(graph, node))
     for node in list(graph.nodes):
         if node.target in LAYERS:
             _weights(module, node)
@@ -110,21 +110,40 @@ def with_integers(exported: ExportedProgram) -> GraphModule | None:
     return module
 
 
-def _spread(graph: Any, rounded: Node) -> None:
-    """Rounds before what only moves or compares values as well as behind it, which changes none."""
+def _spread(graph: Any, rounded: Call) -> Call:
+    """Rounds before what only moves or compares values as well as behind it, which changes none; the levels rounded to first."""
     q = torch.ops.quantized_decomposed
     while True:
         levels = rounded.args[0]
-        moved = levels.args[0]
-        if moved.target not in MOVES or len(moved.users) > 1 or _is_rounded(moved.args[0]):
-            return
-        with graph.inserting_before(moved):
-            earlier = graph.call_function(q.quantize_per_tensor.default, (moved.args[0], *levels.args[1:]))
-            rounded = graph.call_function(q.dequantize_per_tensor.default, (earlier, *levels.args[1:]))
-        moved.update_arg(0, rounded)
+        given, step, zero, *range_ = levels.args
+        if given.target not in MOVES or len(given.users) > 1 or _is_rounded(given.args[0]):
+            return levels
+        with graph.inserting_before(given):
+            earlier = graph.call_function(q.quantize_per_tensor.default, (given.args[0], step, zero, *range_))
+            rounded = graph.call_function(q.dequantize_per_tensor.default, (earlier, *rounded.args[1:]))
+        given.update_arg(0, rounded)
+        levels.args = (given, *rounded.args[1:])
 
 
-def _weights(module: GraphModule, layer: Node) -> None:
+def _bound(graph: Any, levels: Call) -> None:
+    """Of fewer levels than int8 has, the bounds go into an activation before them, as XNNPACK takes all levels."""
+    given, step, zero, low, high, kind = levels.args
+    if (low, high) == (LOW, HIGH):
+        return
+    least, most = (low - zero) * step, (high - zero) * step
+    before = given
+    if given.target in FUSED and len(given.users) == 1:
+        ends = {ATEN.relu.default: (0.0, torch.inf), ATEN.relu6.default: (0.0, 6.0)}.get(given.target)
+        lower, upper = ends or (*given.args[1:], *(-1.0, 1.0)[len(given.args) - 1 :])
+        least, most, before = max(least, lower), min(most, upper), given.args[0]
+    with graph.inserting_before(levels):
+        bounded = graph.call_function(ATEN.hardtanh.default, (before, least, most))
+    levels.args = (bounded, step, zero, LOW, HIGH, kind)
+    if not given.users:
+        graph.erase_node(given)
+
+
+def _weights(module: Any, layer: Call) -> None:
     """A layer's weight as int8 levels and steps, where it reads a rounded value and XNNPACK has a kernel."""
     given, weight = layer.args[0], layer.args[1]
     if not _is_rounded(given) or weight.op != "get_attr":
@@ -160,23 +179,23 @@ def _weights(module: GraphModule, layer: Node) -> None:
 
 
 def _is_rounded(node: Any) -> bool:
-    return isinstance(node, Node) and node.target is torch.ops.quantized_decomposed.dequantize_per_tensor.default
+    return isinstance(node, Node) and node.target == torch.ops.quantized_decomposed.dequantize_per_tensor.default
 
 
-def _gives_integers(layer: Node) -> bool:
+def _gives_integers(layer: Call) -> bool:
     """Whether the one reader of a layer, or of the activation behind it, rounds."""
     users = list(layer.users)
     if len(users) == 1 and users[0].target in FUSED:
         users = list(users[0].users)
-    return len(users) == 1 and users[0].target is torch.ops.quantized_decomposed.quantize_per_tensor.default
+    return len(users) == 1 and users[0].target == torch.ops.quantized_decomposed.quantize_per_tensor.default
 
 
-def _has_dynamic(layer: Node) -> bool:
+def _has_dynamic(layer: Call) -> bool:
     """Whether XNNPACK has a kernel that rounds the layer's input itself and gives float."""
     if layer.target is ATEN.linear.default:
         return True
     groups = layer.args[6] if len(layer.args) > 6 else 1
-    return layer.target is ATEN.conv2d.default and groups == 1
+    return bool(layer.target is ATEN.conv2d.default and groups == 1)
 
 
 def _tensor(module: nn.Module, name: str) -> Tensor:

@@ -6,13 +6,12 @@ which memory is planned ahead.
 
 from __future__ import annotations
 
+import io
 import logging
-import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -113,23 +112,18 @@ def _first_refused(network: GraphNetwork, error: Exception) -> Exception:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch and ExecuTorch say of their own inner workings, in Python and in C++.
+    """Without what torch and ExecuTorch say of their own inner workings.
 
     NNPACK and oneDNN are off meanwhile: whether torch takes them depends on the batch, and where it looks, it would bound the batch.
     """
     logged = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    sys.stderr.flush()
-    stderr = os.dup(2)
     try:
-        with tempfile.TemporaryFile() as nowhere, warnings.catch_warnings():
-            os.dup2(nowhere.fileno(), 2)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # of C++, too, which ExecuTorch hands to Python
             warnings.simplefilter("ignore")
             with torch.backends.nnpack.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
                 yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
         logging.disable(logged)
 
 
