@@ -21,7 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploy import netpress
+from netpress import Recipe, compress
+from netpress.artifact import read
+from netpress.data import Preprocess, open_data
+from netpress.export import export
 
 CODINGS = ("fast", "gap_ans", "index_map", "auto")
 PEER = "ONNX Runtime, uncompressed"
@@ -48,16 +51,16 @@ def opened(code: str, file: Path) -> tuple[float, float]:
 
 def measure(original: Path, coded: Path, rounds: int) -> Row:
     """The document that is written."""
-    data = f"npz:{os.environ['NETPRESS_DATA']}/cifar10.npz?train=train[:1000]&test=test[:100]"
+    data = open_data(f"npz:{os.environ['NETPRESS_DATA']}/cifar10.npz?train=train[:1000]&test=test[:100]")
     with tempfile.TemporaryDirectory() as aside:
         cases = {PEER: (OPEN_ONNX, Path(aside) / "original.onnx")}
-        netpress("export", original, "--to", "onnx", "-o", cases[PEER][1])
+        export(original, "onnx", cases[PEER][1])
+        stored = read(coded)
+        unchanged = Recipe.read("finetune").with_settings(["epochs=0"])
+        settings = {"preprocess": Preprocess.from_dict(dict(stored.preprocess or {})), "latency": False}
         for codec in CODINGS:
             cases[codec] = (OPEN_FILE, Path(aside) / f"{codec}.netpress")
-            unchanged = ("--recipe", "finetune", "--set", "epochs=0", "--codec", codec)
-            made = netpress("compress", coded, "--data", data, *unchanged, "--out", cases[codec][1])
-            if "failed" in made:
-                raise SystemExit(made["failed"])
+            compress(stored.network, unchanged, data, codec=codec, out=cases[codec][1], **settings)
         for code, file in cases.values():
             opened(code, file)
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
