@@ -107,6 +107,23 @@ def test_any_batch_is_answered(installed: None, tmp_path: Path) -> None:
         torch.testing.assert_close(first, network(x), rtol=1e-5, atol=1e-5)  # later runs leave earlier answers alone
 
 
+def test_integers_of_a_linear_layer_over_more_axes_are_answered(installed: None, tmp_path: Path) -> None:
+    class OfModes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mode, self.out = nn.Linear(8, 4), nn.Linear(3 * 4 * 8, 5)
+            for layer in self.children():
+                layer.weight.data = on_grid(layer.weight.data, grid_steps(layer.weight.data, 127), 127)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.fake_quantize_per_tensor_affine(x, 0.05, 128, 0, 255)
+            x = torch.fake_quantize_per_tensor_affine(self.mode(x).transpose(1, 2).flatten(1), 0.03, 128, 0, 255)
+            return self.out(x)
+
+    file = saved(tmp_path / "a.netpress", OfModes())
+    assert export(file, "executorch", tmp_path / "a.pte").samples == 9
+
+
 def test_integers_are_held_as_such(installed: None, tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = Rounded().eval()

@@ -192,8 +192,8 @@ def _gives_integers(layer: Call) -> bool:
 
 def _has_dynamic(layer: Call) -> bool:
     """Whether XNNPACK has a kernel that rounds the layer's input itself and gives float."""
-    if layer.target is ATEN.linear.default:
-        return True
+    if layer.target is ATEN.linear.default:  # of more axes, XNNPACK takes it and then cannot be loaded
+        return bool(layer.meta["val"].dim() == 2)
     groups = layer.args[6] if len(layer.args) > 6 else 1
     return bool(layer.target is ATEN.conv2d.default and groups == 1)
 
