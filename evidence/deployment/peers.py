@@ -32,7 +32,7 @@ ORIGINAL = "original, float32"
 Row = dict[str, Any]
 
 
-def judge() -> Iterator[Row]:
+def judge(networks: list[str]) -> Iterator[Row]:
     """A row a network and quantizer."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
@@ -41,7 +41,8 @@ def judge() -> Iterator[Row]:
     from netpress.data import Preprocess, open_data
     from netpress.export import export
 
-    for network, (weights, test) in NETWORKS.items():
+    for network in networks:
+        weights, test = NETWORKS[network]
         data = open_data(f"npz:{os.environ['NETPRESS_DATA']}/cifar10.npz?train=train[:10000]&{test}")
         module, how = zoo.load_pretrained(weights, os.environ["NETPRESS_WEIGHTS"])
         preprocess = Preprocess.from_dict(dict(how))
@@ -143,9 +144,11 @@ def table() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only-table", action="store_true")
-    if not parser.parse_args().only_table:
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    given = parser.parse_args()
+    if not given.only_table:
         with (FOLDER / "peers.jsonl").open("w", encoding="utf-8") as out:
-            for row in judge():
+            for row in judge(given.networks):
                 out.write(json.dumps(row) + "\n")
                 out.flush()
                 print(row["network"], row["quantizer"], row["correct"], f"{row['time_ratio']:.2f}", flush=True)
