@@ -102,6 +102,55 @@ def test_ranges_that_are_measured_are_measured_there_too(target: str, tmp_path: 
         torch.testing.assert_close(target_by_name(target).open(out)(x), netpress.load(file)(x), rtol=1e-4, atol=1e-3)
 
 
+class _Rounded(nn.Module):
+    """What layers read is rounded to integers on a known grid; one has zero in its middle, the other at its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(12, 8), nn.Linear(8, 3)
+        with torch.no_grad():
+            for layer in self.children():
+                layer.weight.copy_(on_grid(layer.weight, grid_steps(layer.weight, 127), 127))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.fake_quantize_per_tensor_affine(x, 0.03, 128, 0, 255)
+        x = self.one(x).relu()
+        return self.two(torch.fake_quantize_per_tensor_affine(x, 0.01, 0, 0, 255))
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_ranges_that_are_known_are_rounded_to_there_too(target: str, tmp_path: Path) -> None:
+    needs(target)
+    torch.manual_seed(1)
+    network = _Rounded().eval()
+    file, out = tmp_path / "a.netpress", tmp_path / f"out{target_by_name(target).suffix}"
+    netpress.save(file, network, input_shape=(12,), preprocess=None)
+    export(file, target, out)
+    x = 3 * torch.randn(500, 12)  # some beyond the range
+    with torch.no_grad():
+        wanted, given = network(x), target_by_name(target).open(out)(x)
+        unrounded = network.two(network.one(x).relu())
+    assert float((given - wanted).abs().mean()) < 0.1 * float((unrounded - wanted).abs().mean())
+
+
+def test_torch_export_names_the_operator_that_it_refuses(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooled = nn.AdaptiveAvgPool2d.forward
+
+    def refuses(pool: nn.AdaptiveAvgPool2d, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            raise RuntimeError("no rule for this one")
+        return pooled(pool, x)
+
+    monkeypatch.setattr(nn.AdaptiveAvgPool2d, "forward", refuses)
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"'AdaptiveAvgPool2d' of module '3' .* to torch\.export; got: no r"
+    ):
+        export(file, "torch-export", tmp_path / "a.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_c_has_no_measured_ranges_and_says_so(tmp_path: Path) -> None:
     netpress.save(tmp_path / "a.netpress", _Measured().eval(), input_shape=(12,), preprocess=None)
     with pytest.raises(UnsupportedOperatorError, match="the C runner does not have the operator 'dynamic_quantize'"):

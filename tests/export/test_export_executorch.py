@@ -76,11 +76,11 @@ def saved(path: Path, network: nn.Module, shape: tuple[int, ...] = SHAPE) -> Pat
 
 def graph_of(program: GraphNetwork) -> tuple[nn.Module, nn.Module | None]:
     """What is exported of a network, without and with the integers of its weights."""
-    from netpress.export._executorch_integers import with_integers, with_rounding
+    from netpress.export._executorch_integers import in_its_words, with_integers
 
     target._installed()  # the operators, that is
     x = (torch.zeros((2, *program.input_shape)),)
-    exported = torch.export.export(with_rounding(program), x)
+    exported = torch.export.export(in_its_words(program), x)
     return exported.module(), with_integers(exported)
 
 
@@ -122,6 +122,13 @@ def test_integers_of_a_linear_layer_over_more_axes_are_answered(installed: None,
 
     file = saved(tmp_path / "a.netpress", OfModes())
     assert export(file, "executorch", tmp_path / "a.pte").samples == 9
+
+
+@pytest.mark.parametrize("size", [1, (1, 1)])
+def test_pooling_to_the_largest_value_of_all(installed: None, tmp_path: Path, size: int | tuple[int, int]) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveMaxPool2d(size), nn.Flatten(), nn.Linear(5, 2))
+    file, out = saved(tmp_path / "a.netpress", network), tmp_path / "a.pte"
+    assert export(file, "executorch", out).max_abs_difference < 1e-5
 
 
 def test_integers_are_held_as_such(installed: None, tmp_path: Path) -> None:

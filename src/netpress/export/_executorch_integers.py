@@ -14,7 +14,6 @@ convolutions for which XNNPACK has no such kernel keep their weights in float.
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-from netpress.errors import UnsupportedOperatorError
+from netpress.export._torch_programs import unsupported, with_substitutes
 from netpress.graph import GraphNetwork
 from netpress.graph import Node as Step
 from netpress.maths.row_grids import row_steps
@@ -33,6 +32,8 @@ FUSED = (ATEN.relu.default, ATEN.hardtanh.default, ATEN.relu6.default)
 MOVES = (ATEN.max_pool2d.default, ATEN.flatten.using_ints, ATEN.reshape.default, ATEN.view.default)
 LOW, HIGH = -128, 127
 LEVELS = 127  # of weights, as many on either side
+ADAPTIVE = {"AdaptiveMaxPool1d": 1, "AdaptiveMaxPool2d": 2, "adaptive_max_pool1d": 1, "adaptive_max_pool2d": 2}  # axes
+FORM = "ExecuTorch"
 Call = Any  # a node of torch.fx, whose arguments have too many types to be told apart
 SMALLEST = torch.finfo(torch.float32).eps  # of a step that is found while the network runs
 
@@ -58,34 +59,41 @@ class _Rounded(nn.Module):
         return whole
 
 
-def with_rounding(network: GraphNetwork) -> GraphNetwork:
-    """The network with a module for each ``fake_quantize``, which torch.export does not know.
+class _Largest(nn.Module):
+    """Adaptive max pooling to one place, which ExecuTorch has under the name of a maximum over axes alone."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.axes = tuple(range(-axes, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(self.axes, keepdim=True)
+
+
+def in_its_words(network: GraphNetwork) -> GraphNetwork:
+    """The network with modules of the same answers in place of what ExecuTorch has under other names.
 
     Raises:
         UnsupportedOperatorError: Values on more levels than int8 has.
     """
-    nodes = list(network.nodes)
-    modules: dict[str, nn.Module] = {}
-    for k, node in enumerate(nodes):
+
+    def instead_of(node: Step) -> nn.Module | None:
         if node.op == "fake_quantize":
-            source, *grid = node.args
             try:
-                rounded = _Rounded(*grid)
+                return _Rounded(*node.args[1:])
             except ValueError as error:
-                raise unsupported(node, str(error)) from error
-            name = f"rounded!{k}"  # as no module of a file is called
-            modules[name], nodes[k] = rounded, replace(node, name=name, op="Identity", args=(source,))
-    made = network.with_nodes(nodes)
-    made._modules = {**network._modules, **modules}
-    return made
+                raise unsupported(node, str(error), FORM) from error
+        return _Largest(ADAPTIVE[node.op]) if _pools_to_one(network, node) else None
+
+    return with_substitutes(network, instead_of)
 
 
-def unsupported(node: Step, why: str) -> UnsupportedOperatorError:
-    return UnsupportedOperatorError(
-        f"the operator {node.op!r} of module {node.name!r} cannot be exported to ExecuTorch",
-        got=why,
-        remedy="export to another target, or change the network before it is compressed",
-    )
+def _pools_to_one(network: GraphNetwork, node: Step) -> bool:
+    """Whether it is an adaptive max pooling that leaves one place of all."""
+    if node.op not in ADAPTIVE:
+        return False
+    size: Any = network.get_submodule(node.name).output_size if node.is_module else node.args[1]
+    return set(size if isinstance(size, tuple | list) else (size,)) == {1}
 
 
 def with_integers(exported: ExportedProgram) -> GraphModule | None:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from netpress.artifact import Artifact
 from netpress.errors import MissingExtraError, NetpressError
-from netpress.export._executorch_integers import unsupported, with_integers, with_rounding
+from netpress.export._executorch_integers import FORM, in_its_words, with_integers
+from netpress.export._torch_programs import first_refused
 from netpress.graph import GraphNetwork, fold_norms
 
 SUFFIX = ".pte"
@@ -40,7 +41,9 @@ def write(stored: Artifact, path: Path) -> None:
     except (NetpressError, OSError, MemoryError):
         raise
     except Exception as error:  # torch.export, ExecuTorch's compiler and its runtime each raise what they like
-        raise _first_refused(network, error) from error
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "part"
+            raise first_refused(network, error, lambda some: _try(some, part), FORM) from error
 
 
 def open(path: Path) -> Callable[[Tensor], Tensor]:
@@ -84,30 +87,13 @@ def _program(network: GraphNetwork, example: Tensor) -> bytes:
     from executorch.exir import to_edge_transform_and_lower
 
     batch = ({0: torch.export.Dim("N", min=1, max=LARGEST_BATCH)},)
-    exported = torch.export.export(with_rounding(network), (example,), dynamic_shapes=batch)
+    exported = torch.export.export(in_its_words(network), (example,), dynamic_shapes=batch)
     integers = with_integers(exported)
     if integers is not None:
         exported = torch.export.export(integers, (example,), dynamic_shapes=batch)
     lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
     written: bytes = lowered.to_executorch().buffer
     return written
-
-
-def _first_refused(network: GraphNetwork, error: Exception) -> Exception:
-    """The error that names the first operator with which the network can no longer be exported and run; found by halving."""
-    nodes = network.nodes
-    fine, refused = 0, len(nodes)  # of so many nodes it is known
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "part"
-        while refused - fine > 1:
-            middle = (fine + refused) // 2
-            try:
-                _try(network.with_nodes(nodes[:middle]), path)
-                fine = middle
-            except Exception as earlier:
-                refused, error = middle, earlier
-    why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return unsupported(nodes[refused - 1], why)
 
 
 @contextmanager
