@@ -81,6 +81,11 @@ def test_help_brings_nothing_heavy(command: list[str]) -> None:
     assert imported_by(code).isdisjoint(HEAVY)
 
 
+def test_python_runs_the_package_by_name() -> None:
+    ran = subprocess.run([sys.executable, "-m", "netpress", "--version"], capture_output=True, text=True, check=True)
+    assert netpress.__version__ in ran.stdout
+
+
 def test_public_names_are_pinned() -> None:
     assert netpress.__all__ == PUBLIC
     assert dir(netpress) == sorted(PUBLIC)
