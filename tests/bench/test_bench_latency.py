@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,16 @@ from torch import nn
 import netpress
 from netpress.bench import _runtimes, latency, run_bench
 from netpress.bench.latency import RUNTIMES, Verdict, compare_files, installed_runtimes, judge
+from netpress.data import Data, Preprocess, Split
 from netpress.errors import ArtifactError, ConfigError, NetpressError, UnknownNameError
 
 ROW = {
     "file", "runtime", "batch", "threads", "median_ms", "p95_ms", "least_ms", "ratio", "ratio_quartiles", "rounds", "form_bytes",
     "max_abs_difference", "own_memory_bytes", "peak_memory_bytes",
 }  # fmt: skip
+
+
+COMPILED = [pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")]
 
 
 def saved(path: Path, width: int, inputs: tuple[int, ...] = (1, 8, 8)) -> Path:
@@ -40,7 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [saved(folder / "wide.netpress", 64), saved(folder / "narrow.netpress", 8)]
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("torch-compile", marks=COMPILED), "onnxruntime", "openvino"])
 def test_a_runtime_answers_as_the_file_does(name: str, files: list[Path], tmp_path: Path) -> None:
     stored = latency.read(files[0])
     form = latency._form(stored, files[0], name, tmp_path / "form")
@@ -203,9 +208,37 @@ def test_a_runtime_whose_form_nothing_writes(files: list[Path], monkeypatch: pyt
 
 
 def test_installed_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"torch", "onnxruntime", "openvino"} <= set(installed_runtimes()) <= set(RUNTIMES)
+    assert {"torch", "onnxruntime", "openvino"} <= set(installed_runtimes()) <= set(RUNTIMES) - {"torch-compile"}
     monkeypatch.setitem(RUNTIMES, "onnxruntime", replace(RUNTIMES["onnxruntime"], package="no_such_package"))
     assert "onnxruntime" not in installed_runtimes()
+
+
+@pytest.mark.parametrize("name", [pytest.param("torch-compile", marks=COMPILED), "onnxruntime"])
+def test_integers_are_answered_in_integers(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 5)
+    )
+    rng = np.random.default_rng(1)
+    split = Split(rng.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), rng.integers(0, 5, 64))
+    data = Data("noise", split, split, tuple("abcde"), preprocess=Preprocess(1 / 255, (0.5,) * 3, (0.25,) * 3))
+    small = tmp_path / "small.netpress"
+    netpress.compress(network.eval(), "quantize", data, latency=False, out=small)
+    [row] = compare_files([small], runtimes=[name], repeats=5, memory=False)["rows"]
+    weights = sum(layer.weight.numel() for layer in network if hasattr(layer, "weight"))
+    assert row["form_bytes"] < 2 * weights + 30_000
+    stored = latency.read(small).network
+    answer = stored(torch.zeros(1, 3, 8, 8))
+    assert row["max_abs_difference"] < 0.05 * float(answer.detach().abs().max())
+
+
+def test_what_torch_cannot_compile(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(x: torch.Tensor) -> None:
+        raise torch._dynamo.exc.BackendCompilerFailed("inductor", RuntimeError("no compiler found\nin any path"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda program: fails)
+    with pytest.raises(ConfigError, match=r"torch\.compile failed.*no compiler found; .*leave torch-compile out"):
+        compare_files(files, runtimes=["torch-compile"], memory=False)
 
 
 def test_the_topic_needs_files() -> None:

@@ -102,6 +102,22 @@ def test_dynamic_behind_a_structural_method() -> None:
     assert [node.op for node in bits.network.nodes].count("dynamic_quantize") == 1
 
 
+@pytest.mark.parametrize(("own", "recipes"), [(0, 1), (1, 0)])
+def test_qat_is_static_and_trained(own: int, recipes: int) -> None:
+    trained = made(plain_network(), Quantize(scheme="qat", epochs=own), epochs=recipes).network
+    alike = made(plain_network(), Quantize(epochs=1)).network
+    assert [node.op for node in trained.nodes] == [node.op for node in alike.nodes]
+    for name, weight in alike.named_parameters():
+        torch.testing.assert_close(trained.get_parameter(name), weight, rtol=0, atol=0)
+
+
+def test_qat_without_epochs() -> None:
+    with pytest.raises(
+        ConfigError, match=r"qat trains.*got: epochs 0.*remedy: set epochs of quantize or of the training, or"
+    ):
+        made(plain_network(), Quantize(scheme="qat"), epochs=0)
+
+
 def test_layers_that_stay_whole_are_folded_and_no_more() -> None:
     network = made(residual_network(), Quantize(whole=("block", "head"), correct=False)).network
     assert row_steps(network.get_parameter("stem.0.weight")) is not None
@@ -173,7 +189,7 @@ def test_where_channels_differ_widely_steps_by_rows_are_nearer() -> None:
         ({"bits": 2, "reduce_range": True}, "reduce_range leaves no bits; got: bits=2"),
         ({"activation_bits": 4, "scheme": "dynamic"}, "dynamic values have 8 bits; got: activation_bits=4; allowed: 8"),
         ({"samples": 0}, "samples is out of range; got: 0"),
-        ({"scheme": "qat"}, "unknown scheme; got: 'qat'; allowed: static, dynamic, weights"),
+        ({"scheme": "int8"}, "unknown scheme; got: 'int8'; allowed: static, qat, dynamic, weights"),
         ({"observer": "max"}, "unknown observer; got: 'max'; allowed: mse, minmax, percentile"),
         ({"epochs": -1}, "epochs is out of range"),
     ],

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netpress.errors import MissingExtraError, UnknownNameError
+from netpress.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +37,14 @@ class Runtime:
         form: The export target whose files it opens; None where it opens the ``.netpress`` file itself.
         start: Form, input (N, ...) and number of threads to a call that answers this input.
         imports: What a process has imported before it opens anything: the baseline of its memory.
+        by_name: Timed only where it is named.
     """
 
     package: str
     form: str | None
     start: Callable[[Path, NDArray[Any], int], Call]
     imports: tuple[str, ...]
+    by_name: bool = False
 
 
 def _torch(form: Path, x: NDArray[Any], threads: int) -> Call:
@@ -57,6 +60,36 @@ def _torch(form: Path, x: NDArray[Any], threads: int) -> Call:
     def run() -> NDArray[Any]:
         with torch.inference_mode():
             return _numpy(call())
+
+    return run
+
+
+def _torch_compile(form: Path, x: NDArray[Any], threads: int) -> Call:
+    """The exported program, compiled for this input with its weights frozen, which is what lets integers run as integers."""
+    import torch
+
+    from netpress.export import target_by_name
+
+    torch.set_num_threads(threads)
+    program, fed = target_by_name("torch-export").open(form), torch.from_numpy(x)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # of the compiler's own inner workings
+            from torch._inductor import config
+
+            compiled = torch.compile(program)
+            with config.patch(freezing=True):
+                compiled(fed)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        raise ConfigError(
+            "torch.compile failed on this network",
+            got=next(iter(str(error.inner_exception).strip().splitlines()), type(error.inner_exception).__name__),
+            remedy="it needs a C++ compiler; leave torch-compile out of the runtimes",
+        ) from error
+
+    def run() -> NDArray[Any]:
+        with torch.inference_mode():
+            return _numpy(compiled(fed))
 
     return run
 
@@ -110,6 +143,13 @@ RUNTIMES: dict[str, Runtime] = {
     "torch": Runtime(
         package="torch", form=None, start=_torch, imports=("torch", "netpress.artifact.reading", "netpress.measure")
     ),
+    "torch-compile": Runtime(
+        package="torch",
+        form="torch-export",
+        start=_torch_compile,
+        imports=("torch", "netpress.export", "torch._inductor.config"),
+        by_name=True,  # it takes seconds, and a C++ compiler
+    ),
     "onnxruntime": Runtime(
         package="onnxruntime", form="onnx", start=_onnxruntime, imports=("onnxruntime", "netpress.runtime")
     ),
@@ -135,13 +175,15 @@ def runtime_by_name(name: str) -> Runtime:
 
 
 def installed_runtimes() -> tuple[str, ...]:
-    """Those whose package is there and whose form netpress writes, in the order of the table."""
+    """Those that need not be named, whose package is there and whose form netpress writes, in the order of the table."""
     from netpress.export import target_names
 
     return tuple(
         name
         for name, runtime in RUNTIMES.items()
-        if runtime.form in (None, *target_names()) and importlib.util.find_spec(runtime.package) is not None
+        if not runtime.by_name
+        and runtime.form in (None, *target_names())
+        and importlib.util.find_spec(runtime.package) is not None
     )
 
 

@@ -95,7 +95,7 @@ def compare_files(
 
     Args:
         files: ``.netpress`` files of networks that take the same input.
-        runtimes: Names in ``RUNTIMES``: torch, onnxruntime, openvino, executorch.
+        runtimes: Names in ``RUNTIMES``: torch, torch-compile, onnxruntime, openvino, executorch.
         batches: Samples a run, one series each.
         threads: Threads of a run, one series each.
         repeats: Rounds of a series, at least; fewer, but 5, where it would take longer than a minute.

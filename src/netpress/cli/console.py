@@ -82,14 +82,23 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
-    """A table on stdout; the columns whose numbers are in ``right`` are set flush right."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> None:
+    """A table on stdout; the columns whose numbers are in ``right`` are set flush right, neither they nor ``whole`` ones broken."""
     drawn = Table(
         title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     for index, column in enumerate(columns):
         number = index in right
-        drawn.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        drawn.add_column(
+            column, justify="right" if number else "left", overflow="fold", no_wrap=number or index in whole
+        )
     for row in rows:
         drawn.add_row(*("" if cell is None else str(cell) for cell in row))
     OUT.print(drawn)

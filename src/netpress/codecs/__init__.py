@@ -12,7 +12,9 @@ A codec is a module of this package. Its file name is its public name, and it de
 A codec may also define
 
 - ``open(payload, dtype, shape) -> Coded``: the payload made ready for products, without unpacking it;
-- ``FAST = True``: products with its form are about as fast as dense ones; ``"fast"`` chooses among these and ``dense``.
+- ``FAST = True``: products with its form are about as fast as dense ones; ``"fast"`` chooses among these and ``dense``;
+- ``spares(tensor) -> tuple[str, ...]``: other codecs, slow ones, that would store this tensor in more bytes, so that ``"auto"``
+  need not try them.
 
 Every codec is lossless to the bit: NaN payloads and -0.0 come back as they were. Files whose name begins with an underscore are
 shared by codecs and are none themselves.
@@ -84,6 +86,7 @@ class Codec:
     decode: Callable[[memoryview, AnyType, tuple[int, ...]], Any]
     open: Callable[[memoryview, AnyType, tuple[int, ...]], Coded] | None = None
     fast: bool = False
+    spares: Callable[[Tensor], tuple[str, ...]] = lambda tensor: ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.code <= 255:
@@ -110,6 +113,7 @@ def codecs() -> tuple[Codec, ...]:
             decode=module.decode,
             open=getattr(module, "open", None),
             fast=getattr(module, "FAST", False),
+            spares=getattr(module, "spares", Codec.spares),
         )
         if codec.code in found:
             raise ConfigError(
@@ -150,8 +154,9 @@ def encode(tensor: Tensor, codec: str = AUTO) -> tuple[Codec, bytes]:
 
     Args:
         tensor: Any shape, any device.
-        codec: A codec's name, or ``"auto"``: every codec that accepts the tensor is tried and the one with the fewest
-            actual bytes taken; of equals, the one with the lowest number. ``"fast"``: so among the codecs that multiply fast.
+        codec: A codec's name, or ``"auto"``: every codec that accepts the tensor is tried, but those that another one spares, and
+            the one with the fewest actual bytes taken; of equals, the one with the lowest number. ``"fast"``: so among the codecs
+            that multiply fast.
 
     Returns:
         The codec that was used and the payload.
@@ -167,7 +172,9 @@ def encode(tensor: Tensor, codec: str = AUTO) -> tuple[Codec, bytes]:
     else:
         candidates = (codec_by_name(codec),)
     with remembering():
-        stored = [(candidate, candidate.encode(tensor)) for candidate in candidates if candidate.accepts(tensor)]
+        accepting = [candidate for candidate in candidates if candidate.accepts(tensor)]
+        spared = {name for candidate in accepting for name in candidate.spares(tensor)} if len(accepting) > 1 else set()
+        stored = [(candidate, candidate.encode(tensor)) for candidate in accepting if candidate.name not in spared]
     if not stored:
         raise ConfigError(
             f"no codec for this tensor: {codec!r} declines it",

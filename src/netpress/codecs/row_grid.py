@@ -25,11 +25,22 @@ from netpress.program.row_levels import MOST_LEVEL, rows_on_grids
 CODE = 9
 
 LEAST_STEP = np.finfo(np.float32).tiny
+MORE_VALUES = 4
 
 
 def accepts(tensor: Tensor) -> bool:
     """Whether it is a float32 tensor of two axes or more whose rows are on grids; most that are not are known by one row."""
     return _analysed(tensor) is not None
+
+
+def spares(tensor: Tensor) -> tuple[str, ...]:
+    """`adaptive`, where all rows together have several times as many values as levels: it codes the same numbers, but knows less."""
+    found = _analysed(tensor)
+    values = _palette.symbols_of(tensor)
+    if found is None or values is None:
+        return ()
+    levels = int(found[1].max()) - int(found[1].min()) + 1
+    return ("adaptive",) if len(values[0]) > MORE_VALUES * levels else ()
 
 
 def encode(tensor: Tensor) -> bytes:

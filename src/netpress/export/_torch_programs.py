@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from netpress.errors import UnsupportedOperatorError
 from netpress.graph import GraphNetwork
 from netpress.graph import Node as Step
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Without what torch warns of its own inner workings, and without NNPACK and oneDNN.
+
+    Whether torch takes these depends on the batch, and where it looks, it would bound the batch.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with torch.backends.nnpack.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 def with_substitutes(network: GraphNetwork, instead_of: Callable[[Step], nn.Module | None]) -> GraphNetwork:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
@@ -22,7 +21,8 @@ from torch import Tensor
 from netpress.artifact import Artifact
 from netpress.errors import MissingExtraError, NetpressError
 from netpress.export._executorch_integers import FORM, in_its_words, with_integers
-from netpress.export._torch_programs import first_refused
+from netpress.export._torch_integers import exported
+from netpress.export._torch_programs import exporting, first_refused
 from netpress.graph import GraphNetwork, fold_norms
 
 SUFFIX = ".pte"
@@ -86,29 +86,21 @@ def _program(network: GraphNetwork, example: Tensor) -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    batch = ({0: torch.export.Dim("N", min=1, max=LARGEST_BATCH)},)
-    exported = torch.export.export(in_its_words(network), (example,), dynamic_shapes=batch)
-    integers = with_integers(exported)
-    if integers is not None:
-        exported = torch.export.export(integers, (example,), dynamic_shapes=batch)
-    lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+    batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
+    program = exported(in_its_words(network), example, batch, with_integers)
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     written: bytes = lowered.to_executorch().buffer
     return written
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch and ExecuTorch say of their own inner workings.
-
-    NNPACK and oneDNN are off meanwhile: whether torch takes them depends on the batch, and where it looks, it would bound the batch.
-    """
+    """Without what torch and ExecuTorch say of their own inner workings."""
     logged = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # of C++, too, which ExecuTorch hands to Python
-            warnings.simplefilter("ignore")
-            with torch.backends.nnpack.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
-                yield
+        with exporting(), redirect_stderr(io.StringIO()):  # of C++, too, which ExecuTorch hands to Python
+            yield
     finally:
         logging.disable(logged)
 

@@ -26,7 +26,7 @@ from netpress.pipeline.job import Job
 from netpress.pipeline.values import ValueMethod, layers_of
 
 MATRICES = (nn.Conv1d, nn.Conv2d, nn.Linear)
-SCHEMES = ("static", "dynamic", "weights")
+SCHEMES = ("static", "qat", "dynamic", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Quantize(ValueMethod):
 
     Idea: batch normalisations are folded; weights w become s·q, q symmetric about 0 and s the step of their row with the least
     squared error; values become s·(q - z), q from 0 on, where a layer reads them and where a layer's output goes into a sum. Ranges
-    and corrections of biases are measured on images without labels. With epochs the network is trained straight through the
-    rounding (quantization-aware training); ranges then stay as they are.
+    and corrections of biases are measured on images without labels. With ``scheme: qat``, or with epochs, the network is trained
+    straight through the rounding (quantization-aware training); ranges then stay as they are.
     With ``scheme: dynamic`` no range is fixed: what a linear layer reads is rounded to 8 bits of the range that it has in this very
     run, over the whole tensor, so that an input's answer depends a little on the batch that it comes in. Nothing has to be
     measured beforehand, and inputs of another range than the images' cost nothing; networks of linear layers gain most.
@@ -55,8 +55,8 @@ class Quantize(ValueMethod):
     Source: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342; Nagel et al., arXiv 1906.04721 (biases).
 
     Attributes:
-        scheme: ``static`` (weights and values, ranges fixed beforehand), ``dynamic`` (weights, and what linear layers read, ranges
-            measured at each run) or ``weights`` (weights alone).
+        scheme: ``static`` (weights and values, ranges fixed beforehand), ``qat`` (the same, then trained), ``dynamic`` (weights, and
+            what linear layers read, ranges measured at each run) or ``weights`` (weights alone).
         bits: Of weights, 2 to 8.
         activation_bits: Of values, 2 to 8; 8 where they are dynamic.
         per_channel: Whether each row of a weight, an output channel, has a step of its own; else one for the whole weight.
@@ -66,11 +66,11 @@ class Quantize(ValueMethod):
         samples: Calibration images, rounded up to whole batches of 64.
         correct: Whether biases make good what rounding adds to the mean of a channel.
         whole: Layers that stay in float, by dotted name or by the beginning of several.
-        epochs: Passes of training straight through the rounding; None takes the recipe's.
+        epochs: Passes of training straight through the rounding; None takes the recipe's, as does 0 with ``qat``.
         lr: Peak learning rate of that training, which has no normalisations to steady it; None takes the recipe's.
     """
 
-    scheme: Literal["static", "dynamic", "weights"] = "static"
+    scheme: Literal["static", "qat", "dynamic", "weights"] = "static"
     bits: int = 8
     activation_bits: int = 8
     per_channel: bool = True
@@ -99,6 +99,13 @@ class Quantize(ValueMethod):
             raise ConfigError("samples is out of range", got=self.samples, allowed="1 or more")
 
     def apply(self, network: GraphNetwork, job: Job) -> nn.Module:
+        epochs = self.epochs or None if self.scheme == "qat" else self.epochs
+        if self.scheme == "qat" and (job.training.epochs if epochs is None else epochs) == 0:
+            raise ConfigError(
+                "qat trains the network, and there are no epochs",
+                got="epochs 0, of quantize and of the recipe",
+                remedy="set epochs of quantize or of the training, or take scheme=static",
+            )
         reference = without_identities(fold_norms(network))
         names = self._chosen(reference)
         held = {id(reference.get_parameter(name)) for name in names}
@@ -106,7 +113,7 @@ class Quantize(ValueMethod):
         rounded = copy.deepcopy(reference)
         steps = round_weights(rounded, names, self._most, per_row=self.per_channel)
         values = 0
-        if self.scheme == "static":
+        if self.scheme in ("static", "qat"):
             points = integer_points(reference, layers)
             ranges = observe(reference, job, points, self.samples) if points else {}
             rounded, values = (
@@ -119,7 +126,7 @@ class Quantize(ValueMethod):
         if self.correct:
             correct_biases(reference, rounded, job, layers, self.samples)
         free = {name: reference.get_parameter(name) for name in names}
-        train_on_grids(rounded, job, free, steps, self._most, epochs=self.epochs, lr=self.lr)
+        train_on_grids(rounded, job, free, steps, self._most, epochs=epochs, lr=self.lr)
         job.progress.say(
             f"{len(names)} weights on {2 * self._most + 1} levels{' a row' if self.per_channel else ''}, "
             f"{values} values on {2**self.activation_bits}"

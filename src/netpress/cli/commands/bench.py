@@ -156,7 +156,13 @@ def _show_latency(document: Mapping[str, Any]) -> None:
             for r in document["rows"]
             if (r["batch"], r["threads"]) == (batch, threads)
         ]
-        table(f"Milliseconds: batch {batch}, threads {threads}", columns, rows, right=tuple(range(2, len(columns))))
+        table(
+            f"Milliseconds: batch {batch}, threads {threads}",
+            columns,
+            rows,
+            right=tuple(range(2, len(columns))),
+            whole=(0,),
+        )
         OUT.print()
     judged = [("", "", "")] + [
         (v["verdict"], ", ".join(v["faster_in"]), ", ".join(v["slower_in"])) for v in verdicts
