@@ -32,7 +32,7 @@ from netpress.export import export
 
 RUNTIMES = ("onnxruntime", "openvino", "executorch")
 FORMS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("openvino", ".xml"), "executorch": ("executorch", ".pte")}
-TIMED = ("onnxruntime", "openvino")
+TIMED = RUNTIMES
 INT8 = " + int8"
 
 Row = dict[str, Any]

@@ -133,6 +133,25 @@ def test_ranges_that_are_known_are_rounded_to_there_too(target: str, tmp_path: P
     assert float((given - wanted).abs().mean()) < 0.1 * float((unrounded - wanted).abs().mean())
 
 
+def test_weights_of_convolutions_on_grids_are_bytes_in_openvino(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.Flatten(), nn.Linear(1024, 9)
+    ).eval()
+    layers = [layer for layer in network if hasattr(layer, "weight")]
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.copy_(on_grid(layer.weight, grid_steps(layer.weight, 127), 127))
+    file = tmp_path / "a.netpress"
+    netpress.save(file, network, input_shape=(32, 8, 8), preprocess=None)
+    convolved, whole = (sum(layer.weight.numel() for layer in some) for some in (layers[:2], layers))
+    in_bytes = export(file, "openvino", tmp_path / "a.xml")
+    assert in_bytes.size_bytes < convolved + 4 * (whole - convolved) + 30_000
+    assert in_bytes.max_abs_difference < 1e-5  # of a linear layer with int8 weights OpenVINO would round the input, too
+    assert (
+        export(file, "onnx", tmp_path / "a.onnx").size_bytes > 4 * whole
+    )  # ONNX Runtime would unpack them at each run
+
+
 def test_torch_export_names_the_operator_that_it_refuses(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

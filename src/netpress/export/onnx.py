@@ -23,13 +23,20 @@ def write(stored: Artifact, path: Path) -> None:
         file.writelines(pieces(stored))
 
 
-def pieces(stored: Artifact) -> Iterable[bytes | memoryview]:
-    """The bytes of the model; task, classes and preprocessing go with it as its metadata."""
+def pieces(stored: Artifact, *, integers: bool = False) -> Iterable[bytes | memoryview]:
+    """The bytes of the model; task, classes and preprocessing go with it as its metadata.
+
+    Args:
+        integers: As in `netpress.onnx.write`.
+    """
     document, tensors = to_document(stored.network)
     arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     said = {"task": stored.task, "classes": list(stored.classes), "preprocess": stored.preprocess}
     return onnx.write(
-        Program(document), arrays, metadata={f"netpress.{key}": json.dumps(value) for key, value in said.items()}
+        Program(document),
+        arrays,
+        metadata={f"netpress.{key}": json.dumps(value) for key, value in said.items()},
+        integers=integers,
     )
 
 

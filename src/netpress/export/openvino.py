@@ -1,4 +1,4 @@
-"""A model of OpenVINO: NAME.xml and, beside it, the weights in NAME.bin; float32."""
+"""A model of OpenVINO: NAME.xml and, beside it, the weights in NAME.bin; float32, of integers and of convolutions on grids int8."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(stored: Artifact, path: Path) -> None:
             remedy=f"-o {path.with_suffix(SUFFIX).name}",
         )
     openvino = _openvino()
-    model = openvino.Core().read_model(b"".join(pieces(stored)))
+    model = openvino.Core().read_model(b"".join(pieces(stored, integers=True)))
     openvino.save_model(model, path, compress_to_fp16=False)
 
 

@@ -61,10 +61,18 @@ class Builder:
         input_shape: Of one sample.
         input_dtype: Of the input.
         arrays: The network's tensors by name; those that are used become initializers, and are not copied.
+        integers: As in `netpress.onnx.write`.
     """
 
-    def __init__(self, input_shape: Sequence[int], input_dtype: Type, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        input_dtype: Type,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        integers: bool = False,
+    ) -> None:
+        self.arrays, self.integers = arrays, integers
         self.steps: list[Step] = []
         self.initializers: dict[str, NDArray[Any]] = {}
         self.input = Value("input", (Batch(1), *input_shape), input_dtype)

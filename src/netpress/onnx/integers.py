@@ -82,17 +82,20 @@ def product(b: Builder, input: Value, weight: Value, bias: Value | None) -> Valu
     return made if bias is None else b.add("Add", [made, bias], shape)
 
 
-def weights(b: Builder, input: Value, weight: Value, bias: Value | None) -> tuple[Value, Value | None]:
-    """Weight and bias of a layer that reads ``input``: with their integers where that is rounded and the weight is on grids.
+def weights(
+    b: Builder, input: Value, weight: Value, bias: Value | None, *, always: bool = False
+) -> tuple[Value, Value | None]:
+    """Weight and bias of a layer that reads ``input``: with their integers where that is rounded, or ``always``, and the weight is
+    on grids.
 
     Args:
         weight: (rows, ...).
         bias: (rows,), or None.
     """
     scale = b.steps_of_values.get(input.name)
-    if scale is None or weight.data is None or weight.dtype != FLOAT32 or not weight.data.size:
+    if (scale is None and not always) or weight.data is None or weight.dtype != FLOAT32 or not weight.data.size:
         return weight, bias
-    if bias is not None and (bias.data is None or bias.dtype != FLOAT32):
+    if scale is not None and bias is not None and (bias.data is None or bias.dtype != FLOAT32):
         return weight, bias
     found = rows_on_grids(np.ascontiguousarray(weight.data).reshape(len(weight.data), -1), LEVELS)
     if found is None:
@@ -100,7 +103,7 @@ def weights(b: Builder, input: Value, weight: Value, bias: Value | None) -> tupl
     steps, levels = found
     whole = levels.astype(np.int8).reshape(weight.data.shape)
     made = _dequantized(b, weight, whole, _INT8, steps)
-    if bias is None or bias.data is None:
+    if scale is None or bias is None or bias.data is None:
         return made, bias
     units = np.float32(scale) * steps
     numbers = np.rint(bias.data.astype(np.float64) / units.astype(np.float64))

@@ -71,7 +71,7 @@ def _conv(dims: int) -> Callable[..., Value]:
             _out(size, k, s, sum(side), d)
             for size, k, s, side, d in zip(b.whole(input.shape[2:]), kernel, strides, sides, dilations, strict=True)
         ]
-        weight, bias = integers.weights(b, input, weight, bias)
+        weight, bias = integers.weights(b, input, weight, bias, always=b.integers)
         return b.add(
             "Conv",
             [input, weight, bias],
