@@ -3,8 +3,8 @@
     NETPRESS_WEIGHTS=<folder> NETPRESS_DATA=<folder of cifar10.npz and mnist.npz> python evidence/deployment/zoo.py
     python evidence/deployment/zoo.py --only-table
 
-Pretrained networks answer 500 test images in netpress and in the runtime; all others have random weights, and random inputs alone are
-compared. Networks of more parameters than --most are left out.
+Pretrained networks answer 500 test images in netpress and in the runtime; all others have random weights, scaled so that every layer
+gives values of about one, and random inputs alone are compared. Networks of more parameters than --most are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from deploy import FORMS, exported, tried
+from torch import Tensor, nn
 
 from netpress import zoo
 from netpress.artifact import save
@@ -48,12 +49,14 @@ def export_all(most: int) -> None:
             entry = zoo.entry(zoo.pretrained(weights).network)
         else:
             entry = zoo.entry(name)
-            network, preprocess = zoo.build(name, seed=0).eval(), entry.preprocess
+            network, preprocess = zoo.build(name, seed=0), entry.preprocess
         if sum(p.numel() for p in network.parameters()) > most:
             continue
         with tempfile.TemporaryDirectory() as aside:
             stored = Path(aside) / "it.netpress"
             if not all((name, runtime) in known for runtime in FORMS):
+                if not weights:
+                    _of_order_one(network, entry.input_shape, bool(preprocess.get("indices")))
                 if preprocess.get("indices"):
                     network = _of_indices(network, entry.input_shape)
                 save(stored, network, input_shape=entry.input_shape, preprocess=dict(preprocess), codec="dense")
@@ -67,6 +70,33 @@ def export_all(most: int) -> None:
                 with file.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(row) + "\n")
                 print(name, runtime, "failed" if "failed" in row["result"] else "done", flush=True)
+
+
+def _of_order_one(network: nn.Module, shape: tuple[int, ...], indices: bool) -> None:
+    """Scales each layer's weights, and sets each normalisation's statistics, by what random inputs give; then evaluation mode.
+
+    Where values die away or explode from layer to layer, differences of outputs would say nothing.
+    """
+
+    def scaled(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+        spread = output.std().clamp_min(1e-6)
+        for parameter in layer.parameters():
+            parameter.div_(spread)
+        return output / spread
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(scaled) for layer in layers]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    generator = torch.Generator().manual_seed(0)
+    size = (16, *shape)
+    x = torch.randint(0, 20, size, generator=generator) if indices else torch.randn(size, generator=generator)
+    with torch.no_grad():
+        network.train()(x)
+    for hook in hooks:
+        hook.remove()
+    network.eval()
 
 
 def _of_indices(network: Any, shape: tuple[int, ...]) -> Any:
