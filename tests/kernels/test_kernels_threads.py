@@ -16,6 +16,26 @@ from netpress.kernels.threads import run_all
 def test_results_come_in_the_order_of_the_tasks(threads: int) -> None:
     assert run_all([lambda n=n: n * n for n in range(20)], threads) == [n * n for n in range(20)]
     assert run_all([], threads) == []
+    assert run_all([lambda n=n: n * n for n in range(20)], threads, [n % 7 for n in range(20)]) == [
+        n * n for n in range(20)
+    ]
+
+
+def test_the_longest_is_begun_first() -> None:
+    begun: list[int] = []
+    held = threading.Event()
+
+    def task(size: int) -> int:
+        begun.append(size)
+        if size == 9:
+            assert held.wait(30)  # here, so that the other thread does all others, in turn
+        if size == 1:
+            held.set()
+        return size
+
+    assert run_all([lambda size=size: task(size) for size in (3, 9, 1, 5)], 2, [3, 9, 1, 5]) == [3, 9, 1, 5]
+    assert sorted(begun[:2]) == [5, 9]
+    assert begun[2:] == [3, 1]
 
 
 def test_two_tasks_really_run_at_once() -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from netpress.artifact.coded_layers import coded_layer, takes_coded_weight
 from netpress.artifact.contents import Contents, open_contents
@@ -18,6 +17,7 @@ from netpress.dtypes import FLOAT32
 from netpress.errors import ConfigError, FormatError, NetpressError, UnknownNameError
 from netpress.graph import GraphNetwork
 from netpress.graph.document import Blueprint
+from netpress.kernels.threads import run_all
 
 Execution = Literal["dense", "coded"]
 """How a network that is read holds its weights: decoded, or as they are stored wherever a layer can multiply so."""
@@ -45,10 +45,10 @@ def build_network(contents: Contents, execution: Execution = "dense") -> GraphNe
     with _faults_of_the_file():
         blueprint = Blueprint(contents.program)
     opened = _opened(contents, blueprint) if execution == "coded" else {}
-    tensors: dict[str, Tensor] = {}
-    for stored in contents.tensors:
-        # no memory for a weight that stays coded: its shape is enough to build by
-        tensors[stored.name] = stored.meta() if stored.name in opened else stored.decode()
+    # no memory for a weight that stays coded: its shape is enough to build by
+    tasks = [stored.meta if stored.name in opened else stored.decode for stored in contents.tensors]
+    decoded = run_all(tasks, torch.get_num_threads(), [len(stored.payload) for stored in contents.tensors])
+    tensors = {stored.name: tensor for stored, tensor in zip(contents.tensors, decoded, strict=True)}
     with _faults_of_the_file():
         network = blueprint.build(tensors)
         for name, coded in opened.items():

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from netpress import codecs
 from netpress.artifact.container import read_varint, varint
 from netpress.dtypes import TYPES, AnyType, Type, known_type, torch_type
 from netpress.errors import FormatError, TruncatedError
+from netpress.kernels.threads import run_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +126,7 @@ class StoredTensor:
 
 
 def pack(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Described], codec: str = codecs.AUTO
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Described], codec: str = codecs.AUTO, threads: int = 1
 ) -> tuple[bytes, list[bytes]]:
     """Stores tensors.
 
@@ -136,6 +138,7 @@ def pack(
         expected: What the graph says of each of them (types are looked at), in the order of the file.
         codec: ``"auto"`` for the smallest, tensor by tensor, ``"fast"``, or a codec's name: then what that codec declines is
             stored as with ``"auto"``.
+        threads: How many tensors are stored at once.
 
     Returns:
         The table and the payloads that are not in it.
@@ -144,10 +147,12 @@ def pack(
         ConfigError: an unknown codec, or a tensor that every codec declines.
     """
     accepts = None if codec in (codecs.AUTO, codecs.FAST) else codecs.codec_by_name(codec).accepts
-    stored = {}
-    for name in expected:
-        tensor = tensors[name]
-        stored[name] = codecs.encode(tensor, codec if accepts is None or accepts(tensor) else codecs.AUTO)
+
+    def encoded(tensor: Tensor) -> tuple[codecs.Codec, bytes]:
+        return codecs.encode(tensor, codec if accepts is None or accepts(tensor) else codecs.AUTO)
+
+    tasks, sizes = [partial(encoded, tensors[name]) for name in expected], [tensors[name].nbytes for name in expected]
+    stored = dict(zip(expected, run_all(tasks, threads, sizes), strict=True))
     needed = sum(tensor.nbytes for tensor in tensors.values())
     largest = iter(sorted(expected, key=lambda name: -tensors[name].nbytes))
     while needed > limit_bytes(sum(len(payload) for _, payload in stored.values())):

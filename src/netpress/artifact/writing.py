@@ -76,7 +76,7 @@ def size(network: GraphNetwork) -> int:
 def _sealed(network: GraphNetwork, described: Mapping[str, Any], codec: str, allow_nonfinite: bool) -> Iterator[bytes]:
     graph, tensors = to_document(network)
     _check_tensors(tensors, allow_nonfinite)
-    rows, payloads = table.pack(tensors, Program(graph).expected, codec)
+    rows, payloads = table.pack(tensors, Program(graph).expected, codec, torch.get_num_threads())
     document.check_json(graph, "graph")
     return container.seal(document.pack({"graph": graph, **described}, rows), payloads)
 

@@ -102,14 +102,14 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Network
 
 
 def decoded(contents: Contents, threads: int | None = None) -> dict[str, NDArray[Any]]:
-    """The tensors of a file by name, the longest payloads first: one of them alone may take as long as all others.
+    """The tensors of a file by name.
 
     Raises:
         FormatError: a payload is not one of its codec.
     """
-    order = sorted(contents.tensors, key=lambda stored: -len(stored.payload))
-    arrays = run_all([stored.array for stored in order], threads or os.cpu_count() or 1)
-    return {stored.name: array for stored, array in zip(order, arrays, strict=True)}
+    tasks, sizes = [stored.array for stored in contents.tensors], [len(stored.payload) for stored in contents.tensors]
+    arrays = run_all(tasks, threads or os.cpu_count() or 1, sizes)
+    return {stored.name: array for stored, array in zip(contents.tensors, arrays, strict=True)}
 
 
 def start(
