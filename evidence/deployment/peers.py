@@ -205,7 +205,7 @@ def judged(network: str, runtime: str) -> Iterator[Row]:
         images = subject.preprocess(subject.data.test.images[:]).numpy()[:, None]
         labels = subject.data.test.labels[:]
         turns = {name: lambda answers=answers: answers(images[0]) for name, (_, answers) in found.items()}
-        times = take_turns(turns, repeats=30, before=lambda name: turns[name]())
+        times = take_turns(turns, repeats=200, before=lambda name: turns[name]())
         results = {name: LatencyResult(tuple(taken), 1, 1, "cpu") for name, taken in times.items()}
         given = {name: np.concatenate([answers(x) for x in images]).argmax(1) for name, (_, answers) in found.items()}
         for name, (size, _) in found.items():

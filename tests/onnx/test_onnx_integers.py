@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -89,3 +92,38 @@ def test_a_weight_on_no_grid_stays_in_float() -> None:
     document, tensors = to_document(network)
     model = onnx.load_from_string(b"".join(write(Program(document), {k: v.numpy() for k, v in tensors.items()})))
     assert {one.data_type for one in model.graph.initializer} == {onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8}
+
+
+class Shortcut(nn.Module):
+    """A block whose shortcut takes every second place and fills up with channels of ``fill``."""
+
+    def __init__(self, fill: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.one, self.out = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.Linear(256, 4),
+        )
+        self.fill = fill
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.one(x) + nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4), value=self.fill))
+        return self.out(x.flatten(1))
+
+
+@pytest.mark.parametrize(("fill", "added"), [(0.0, 1), (0.3, 0)])
+def test_what_was_moved_is_still_rounded_and_added_as_integers(fill: float, added: int, tmp_path: Path) -> None:
+    recipe = Recipe.read({"methods": ["quantize"], "training": {"epochs": 0}})
+    network = compress(Shortcut(fill).eval(), recipe, data(), None, latency=False, out=tmp_path / "a.netpress").network
+    stored = artifact.read(tmp_path / "a.netpress")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "seen.onnx")
+    session = onnxruntime.InferenceSession(b"".join(pieces(stored)), options)
+    x = data().test.images[:].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(x)).numpy()
+    assert np.abs(session.run(None, {"input": x})[0] - wanted).max() < 0.03 * np.abs(wanted).max()
+    seen = [node.op_type for node in onnx.load(tmp_path / "seen.onnx").graph.node]
+    assert seen.count("QLinearAdd") == added

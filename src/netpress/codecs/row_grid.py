@@ -26,6 +26,7 @@ CODE = 9
 
 LEAST_STEP = np.finfo(np.float32).tiny
 MORE_VALUES = 4
+"""Values of all rows for one level, above which each row has a step of its own that `adaptive` cannot use."""
 
 
 def accepts(tensor: Tensor) -> bool:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from netpress.dtypes import FLOAT32, TYPES, Type
-from netpress.onnx.building import Builder, Value
+from netpress.onnx.building import Builder, Step, Value
 from netpress.program.row_levels import rows_on_grids
 
+MOVES = ("Slice", "Pad", "Transpose", "Reshape")
 LEVELS = 127  # of int8 weights, as many on either side
 MOST_BIAS = 2**31 - 1
 _INT8, _UINT8, _INT32 = TYPES["int8"], TYPES["uint8"], TYPES["int32"]
@@ -110,6 +111,57 @@ def weights(
     if not bool((np.abs(numbers) <= MOST_BIAS).all()):
         return made, bias
     return made, _dequantized(b, bias, numbers.astype(np.int32), _INT32, units)
+
+
+def round_moved(b: Builder) -> None:
+    """Says of rounded values that were only moved or padded before they go into a rounded sum that they are rounded.
+
+    They are: nothing changes but that a runtime can see it, and add integers.
+    """
+    made = {step.outputs[0]: step for step in b.steps}
+    readers: dict[str, list[Step]] = {}
+    for step in b.steps:
+        for name in step.inputs:
+            readers.setdefault(name, []).append(step)
+
+    def is_rounded(name: str) -> bool:
+        read = readers.get(name, [])
+        while len(read) == 1 and read[0].op in (
+            *MOVES,
+            "Relu",
+            "Clip",
+            "MaxPool",
+        ):  # runtimes round before these as well
+            read = readers.get(read[0].outputs[0], [])
+        return bool(read) and all(step.op == "QuantizeLinear" for step in read)
+
+    def source(name: str) -> Step | None:
+        """The step that rounded what lies under this name, moved since; None where there is none, or it was not moved."""
+        moved = False
+        while (step := made.get(name)) is not None and step.op in MOVES and (step.op != "Pad" or _pads_zeros(b, step)):
+            name, moved = step.inputs[0], True
+        return step if moved and step is not None and step.op == "DequantizeLinear" else None
+
+    steps: list[Step] = []
+    for step in b.steps:
+        inputs = list(step.inputs)
+        if step.op == "Add" and is_rounded(step.outputs[0]):
+            for k, name in enumerate(inputs):
+                rounded = source(name)
+                if rounded is not None:
+                    levels, value = b.fresh(f"{name}/QuantizeLinear"), b.fresh(f"{name}/DequantizeLinear")
+                    grid = rounded.inputs[1:]
+                    steps.append(Step("QuantizeLinear", levels, (name, *grid), (levels,), {}))
+                    steps.append(Step("DequantizeLinear", value, (levels, *grid), (value,), {}))
+                    inputs[k] = value
+        steps.append(replace(step, inputs=tuple(inputs)))
+    b.steps[:] = steps
+
+
+def _pads_zeros(b: Builder, step: Step) -> bool:
+    """Zero is on every grid, other numbers may lie between."""
+    filler = b.initializers.get(step.inputs[2]) if len(step.inputs) > 2 else None
+    return step.attributes["mode"] != "constant" or (filler is not None and not np.any(filler))
 
 
 def _dequantized(b: Builder, value: Value, levels: Any, kind: Type, steps: Any) -> Value:

@@ -14,6 +14,7 @@ from netpress.dtypes import FLOAT32, known_type, type_of
 from netpress.errors import ConfigError, FormatError, NetpressError
 from netpress.onnx import wire
 from netpress.onnx.building import Builder, Value
+from netpress.onnx.integers import round_moved
 from netpress.onnx.operators import FUNCTIONS, MODULES
 from netpress.program import Node, Program, operators
 from netpress.program.folding import MATRICES, NORMS, adjacent
@@ -62,6 +63,7 @@ def write(
     builder = Builder(program.input_shape, program.input_dtype, _with_ties(program, arrays), integers=integers)
     output = _Writer(program, builder).run()
     _name_output(builder, output)
+    round_moved(builder)
     _drop_unread(builder)
     if not output.shape or not isinstance(output.shape[0], Batch) or output.shape[0].factor != 1:
         raise FormatError("the output is not batch-first", got=_spelled(output.shape))
