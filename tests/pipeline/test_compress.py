@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,11 @@ from netpress.errors import (
     WeightsError,
 )
 from netpress.measure import Quality
+from netpress.methods.finetune import Finetune
+from netpress.methods.magnitude import Magnitude
 from netpress.pipeline import compress
 from netpress.pipeline.features import Features
+from netpress.pipeline.narrowing import without_gain
 from netpress.training import Trainer
 
 
@@ -83,6 +87,17 @@ def test_where_nothing_gets_faster_the_result_says_so(network, data, quick) -> N
     assert slow.after.latency_ms is not None  # a bound on it is a wish to know it
     ratio = slow.after.latency_ms["median"] / slow.before.latency_ms["median"]
     assert any("no speed gained here" in w for w in slow.warnings) == (ratio > 0.95)
+
+
+@pytest.mark.parametrize(
+    ("methods", "advised"), [([Magnitude()], True), ([Magnitude(multiple=8)], False), ([Finetune()], False)]
+)
+def test_odd_widths_are_told_of_where_nothing_gets_faster(methods: list[Any], advised: bool) -> None:
+    assert without_gain(0.95, methods) is None
+    said = without_gain(1.1, methods)
+    assert said is not None
+    assert said.startswith("no speed gained here: the smaller network takes 1.10 x the original's time")
+    assert ("multiple: 8" in said) == advised
 
 
 # Regression --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from netpress.measure import latency as measure_latency
 from netpress.pipeline.budget import Budget, check
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
+from netpress.pipeline.narrowing import without_gain
 from netpress.pipeline.preparing import prepared
 from netpress.pipeline.recipe import Recipe
 from netpress.progress import Progress
@@ -261,8 +262,8 @@ def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bo
         before = dataclasses.replace(before, latency_ms=timed["before"].as_dict())
         after = dataclasses.replace(after, latency_ms=timed["after"].as_dict())
         ratio = timed["after"].median / timed["before"].median
-        if ratio > 0.95:
-            warnings.append(f"no speed gained here: the smaller network takes {ratio:.2f} x the original's time")
+        if slow := without_gain(ratio, result.recipe.methods):
+            warnings.append(slow)
     if before.size_bytes is not None and after.size_bytes is not None and after.size_bytes >= before.size_bytes:
         warnings.append("the file did not get smaller")
     return dataclasses.replace(result, before=before, after=after, warnings=tuple(warnings))

@@ -39,6 +39,20 @@ COUNTED = ("params", "macs")
 CLASS_BYTES, METADATA_BYTES = 24, 256  # room in the file for the name of a class, and for recipe, seed and budget
 
 
+#: Time of the smaller network over the original's above which it is not called faster.
+NO_GAIN = 0.95
+
+
+def without_gain(ratio: float, methods: Sequence[Method]) -> str | None:
+    """What to say of a network that takes ``ratio`` of the original's time: None where that is a gain."""
+    if ratio <= NO_GAIN:
+        return None
+    said = f"no speed gained here: the smaller network takes {ratio:.2f} x the original's time"
+    if any(isinstance(method, ChannelMethod) and method.multiple == 1 for method in methods):
+        said += "; kernels compute channels in blocks, so widths that are multiples of 8 may be faster (multiple: 8)"
+    return said
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelMethod(Method):
     """A method that takes channels away until the budget holds.

@@ -19,13 +19,10 @@ from netpress.graph import trace
 from netpress.measure import Cost, cost, latency
 from netpress.pipeline.budget import Budget
 from netpress.pipeline.method import Method, method_name
-from netpress.pipeline.narrowing import ChannelMethod
+from netpress.pipeline.narrowing import ChannelMethod, without_gain
 from netpress.pipeline.preparing import prepared
 from netpress.pipeline.recipe import Recipe
 from netpress.progress import Progress
-
-#: Measured time of the smaller network over the original's above which no speed is promised.
-NO_GAIN = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +111,8 @@ def plan(
             {"before": teacher, "after": student.eval()}, teacher.input_shape, input_dtype=teacher.input_dtype
         )
         ratio = timed["after"].ratio(timed["before"])
-        if ratio > NO_GAIN:
-            warnings.append(
-                f"no speed is to be had on this machine: the sliced network takes {ratio:.2f} x the original's time at a batch of one"
-            )
+        if slow := without_gain(ratio, ready.recipe.methods):
+            warnings.append(f"{slow}; batch of one, on this machine")
         return Plan(
             recipe=ready.recipe,
             budget=ready.budget,
