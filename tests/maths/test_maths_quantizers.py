@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -147,6 +147,9 @@ def cells(w: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=30), st.integers(1, 12))
+@example(
+    [1.0, 2.0, 3.0, 4.0, 5.0, 1.5, 0.5, -3.419921875, -3.4207518100738525], 8
+)  # eight values would need 13 + 12 bits
 def test_the_uniform_step_is_the_smallest_of_its_grid(values: list[float], k: int) -> None:
     w = np.array([v for v in values if abs(v) > 1e-3], np.float32)
     if not w.size:
@@ -157,11 +160,17 @@ def test_the_uniform_step_is_the_smallest_of_its_grid(values: list[float], k: in
     if step == 0.0:
         return
     assert cells(w, np.array([step])) <= k
-    # All 12-bit steps of this octave and the three below: no smaller one leaves so few values.
+    # All steps of 12 bits of this octave and the three below, of fewer bits only where multiples would not be exact in the 24 bits of
+    # float32: no smaller one leaves so few values.
     exponent = math.frexp(step)[1]
-    grid = np.concatenate([np.ldexp(np.arange(2048.0, 4096.0), e - 12) for e in range(exponent - 3, exponent + 1)])
+    octaves = []
+    for e in range(exponent - 3, exponent + 1):
+        levels = math.ceil(math.log2(math.ldexp(float(np.abs(w).max()), 1 - e) + 1))  # bits of the largest level
+        bits = max(1, min(12, 24 - levels))
+        octaves.append(np.ldexp(np.arange(2.0 ** (bits - 1), 2.0**bits), e - bits))
+    grid = np.concatenate(octaves)
+    assert step in grid
     assert (cells(w, grid[grid < step]) > k).all()
-    assert step in grid or step < np.abs(w).max() * 2.0**-11, "fewer bits only where multiples would not be exact"
 
 
 def test_uniform_values_are_exact_multiples() -> None:
