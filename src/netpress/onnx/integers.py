@@ -21,6 +21,7 @@ from netpress.onnx.building import Builder, Step, Value
 from netpress.program.row_levels import rows_on_grids
 
 MOVES = ("Slice", "Pad", "Transpose", "Reshape")
+PASSED = (*MOVES, "Relu", "Clip", "MaxPool")  # runtimes may round before these as well as behind them
 LEVELS = 127  # of int8 weights, as many on either side
 MOST_BIAS = 2**31 - 1
 _INT8, _UINT8, _INT32 = TYPES["int8"], TYPES["uint8"], TYPES["int32"]
@@ -126,12 +127,7 @@ def round_moved(b: Builder) -> None:
 
     def is_rounded(name: str) -> bool:
         read = readers.get(name, [])
-        while len(read) == 1 and read[0].op in (
-            *MOVES,
-            "Relu",
-            "Clip",
-            "MaxPool",
-        ):  # runtimes round before these as well
+        while len(read) == 1 and read[0].op in PASSED:
             read = readers.get(read[0].outputs[0], [])
         return bool(read) and all(step.op == "QuantizeLinear" for step in read)
 
@@ -140,7 +136,11 @@ def round_moved(b: Builder) -> None:
         moved = False
         while (step := made.get(name)) is not None and step.op in MOVES and (step.op != "Pad" or _pads_zeros(b, step)):
             name, moved = step.inputs[0], True
-        return step if moved and step is not None and step.op == "DequantizeLinear" else None
+        if (
+            not moved or step is None or step.op != "DequantizeLinear" or step.attributes
+        ):  # an axis: a step a row, not one for all
+            return None
+        return step
 
     steps: list[Step] = []
     for step in b.steps:
