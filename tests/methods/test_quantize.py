@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_qat_is_static_and_trained(own: int, recipes: int) -> None:
     assert [node.op for node in trained.nodes] == [node.op for node in alike.nodes]
     for name, weight in alike.named_parameters():
         torch.testing.assert_close(trained.get_parameter(name), weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Quantize(), "slow; PyTorch computes integers as floats, so time it as exported"),
+        (Prune(density=0.5), "slow"),
+    ],
+)
+def test_where_integers_gain_speed_is_said(method: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["netpress.pipeline.compress"], "without_gain", lambda ratio, methods: "slow")
+    recipe = Recipe(methods=(method,), training=TrainingPlan(epochs=0))
+    assert said in compress(plain_network(), recipe, toy_data()).warnings
 
 
 def test_qat_without_epochs() -> None:

@@ -19,6 +19,7 @@ from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality
 from netpress.measure import latency as measure_latency
 from netpress.pipeline.budget import Budget, check
+from netpress.pipeline.integers import MEASURED, ROUNDED
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
 from netpress.pipeline.narrowing import without_gain
@@ -263,7 +264,8 @@ def _weighed(result: Result, teacher: GraphNetwork, target: Path, *, latency: bo
         after = dataclasses.replace(after, latency_ms=timed["after"].as_dict())
         ratio = timed["after"].median / timed["before"].median
         if slow := without_gain(ratio, result.recipe.methods):
-            warnings.append(slow)
+            rounds = any(node.op in (ROUNDED, MEASURED) for node in result.network.nodes)
+            warnings.append(f"{slow}; PyTorch computes integers as floats, so time it as exported" if rounds else slow)
     if before.size_bytes is not None and after.size_bytes is not None and after.size_bytes >= before.size_bytes:
         warnings.append("the file did not get smaller")
     return dataclasses.replace(result, before=before, after=after, warnings=tuple(warnings))
