@@ -16,6 +16,7 @@ from toy_networks import plain_network, quick_recipe, residual_network, squeezed
 import netpress
 import netpress.runtime
 from netpress.errors import ConfigError, UnknownNameError
+from netpress.export import export
 from netpress.graph import GraphNetwork
 from netpress.maths.row_grids import row_steps
 from netpress.methods.magnitude import Magnitude
@@ -23,6 +24,12 @@ from netpress.methods.prune import Prune
 from netpress.methods.quantize import Quantize
 from netpress.pipeline import Recipe, Result, compress
 from netpress.training import TrainingPlan
+
+
+@pytest.fixture(autouse=True)
+def _with_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels do not depend on the processor that runs the tests."""
+    monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda: False)
 
 
 def made(network: nn.Module, *methods: Any, epochs: int = 0, **more: Any) -> Result:
@@ -194,6 +201,57 @@ def test_where_channels_differ_widely_steps_by_rows_are_nearer() -> None:
     assert errors[0] < 0.1 * errors[1]
 
 
+def test_each_convolution_is_one_of_integers_in_onnx_runtime(tmp_path: Path) -> None:
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU6()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ).eval()
+    convolutions = {}
+    for backend in ("any", "onnxruntime"):
+        file, plain, fused = (tmp_path / f"{backend}.{end}" for end in ("netpress", "onnx", "fused.onnx"))
+        made(network, Quantize(backend=backend), out=file)  # type: ignore[arg-type]
+        assert export(file, "onnx", plain).samples
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(fused), 3
+        onnxruntime.InferenceSession(str(plain), options)
+        ops = [node.op_type for node in onnx.load(fused).graph.node]
+        convolutions[backend] = [op for op in ops if "Conv" in op]
+    assert convolutions["onnxruntime"] == ["QLinearConv", "QLinearConv"]
+    assert convolutions["any"] != convolutions["onnxruntime"]
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_linear_layers_over_several_axes_read_floats_for_executorch(scheme: str) -> None:
+    class Modes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mode, self.out = nn.Linear(8, 4), nn.Linear(32, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.mode(x).flatten(1))
+
+    network, rounded = Modes().eval(), {}
+    for backend in ("any", "executorch"):
+        small = made(network, Quantize(scheme=scheme, backend=backend)).network  # type: ignore[arg-type]
+        assert len(levels_of(small)) == 2
+        rounded[backend] = sum(node.op in ("fake_quantize", "dynamic_quantize") for node in small.nodes)
+    assert rounded == {"any": 2, "executorch": 1}
+
+
+def test_weights_have_a_bit_less_where_sums_would_saturate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most(**fields: Any) -> int:
+        levels = levels_of(made(plain_network(), Quantize(**fields)).network)
+        return max(int(level.abs().max()) for level in levels.values())
+
+    monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda: True)
+    assert [most(backend=name) for name in ("any", "executorch", "openvino")] == [63, 127, 63]
+    assert most(backend="openvino", reduce_range=False) == 127
+    monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda: False)
+    assert most(backend="openvino") == 127
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
@@ -206,6 +264,11 @@ def test_where_channels_differ_widely_steps_by_rows_are_nearer() -> None:
         ({"scheme": "int8"}, "unknown scheme; got: 'int8'; allowed: static, qat, dynamic, weights"),
         ({"observer": "max"}, "unknown observer; got: 'max'; allowed: mse, minmax, percentile"),
         ({"epochs": -1}, "epochs is out of range"),
+        (
+            {"backend": "tvm"},
+            "unknown backend; got: 'tvm'; allowed: any, onnxruntime, openvino, torch-compile, executorch",
+        ),
+        ({"backend": "openvino", "scheme": "dynamic"}, "dynamic ranges in float; .*allowed: static, qat, weights"),
     ],
 )
 def test_wrong_fields_are_named(fields: dict[str, Any], text: str) -> None:

@@ -87,6 +87,37 @@ def test_what_layers_read_and_what_they_give_to_a_sum() -> None:
     assert integer_points(net, ()) == {}
 
 
+class Pooled(nn.Module):
+    """Convolutions whose outputs go into an average, into a maximum before the next layer, into a layer, and to a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(3))
+        self.gate, self.head, self.act = nn.Conv2d(2, 2, 1), nn.Linear(2, 3), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.max_pool2d(self.act(self.one(x)), 2)
+        x = self.three(self.two(x))
+        x = torch.relu(x) * self.gate(x).sigmoid()
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_convolutions_whose_outputs_are_to_be_rounded_as_well() -> None:
+    torch.manual_seed(0)
+    net = trace(Pooled().eval(), torch.rand(2, 2, 6, 6))
+    layers = ("one", "two", "three", "gate", "head")
+    of = {node.name or node.op: k for k, node in enumerate(net.nodes, 1)}
+    usual, all_of_them = (integer_points(net, layers, conv_outputs=asked) for asked in (False, True))
+    assert set(usual) == {0, of["max_pool2d"], of["two"], of["three"], of["flatten"]}
+    assert set(all_of_them) == {
+        *usual,
+        of["gate"],
+    }  # before the maximum nothing changes, and "one" is rounded behind it
+    assert set(integer_points(net, ("one", "gate"), conv_outputs=True)) == {0, of["three"], of["act"], of["gate"]}
+    last = trace(nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()).eval(), torch.rand(2, 2, 6, 6))
+    assert set(integer_points(last, ("0",), conv_outputs=True)) == {0}  # the network's answer stays as it is
+
+
 def test_all_readers_get_the_rounded_value_and_nothing_is_rounded_twice(tmp_path: Path) -> None:
     net = network()
     points = integer_points(net, LAYERS)

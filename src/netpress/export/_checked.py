@@ -31,6 +31,9 @@ TOLERANCE = 1e-3
 ROUNDED = 0.05
 """The same of networks that round to integers: a sum in another order can end on the other side of a step, here and there."""
 
+SATURATED = "on an x86 processor without VNNI, where such sums saturate, quantize again with reduce_range=true; else "
+"""What may be done first about integers that disagree."""
+
 LEAST = 1e-5
 """What a difference may always be."""
 
@@ -138,9 +141,12 @@ def apart(wanted: Tensor, given: Tensor) -> float:
 
 def most_apart(network: GraphNetwork, wanted: Tensor) -> float:
     """How far from ``wanted``, what the network answers, another form of it may lie."""
-    rounds = any(node.op in ("fake_quantize", "dynamic_quantize") for node in network.nodes)
     largest = float(wanted.double().abs().max()) if wanted.numel() else 0.0
-    return max(LEAST, (ROUNDED if rounds else TOLERANCE) * largest)
+    return max(LEAST, (ROUNDED if _rounds(network) else TOLERANCE) * largest)
+
+
+def _rounds(network: GraphNetwork) -> bool:
+    return any(node.op in ("fake_quantize", "dynamic_quantize") for node in network.nodes)
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:
@@ -222,5 +228,6 @@ class _Comparison:
                 f"the {self.target} export does not answer as the file does, and was not kept",
                 got=f"outputs that differ by {difference:.3g}",
                 allowed=f"at most {most:.3g}",
-                remedy="report it; run the file itself meanwhile (netpress run)",
+                remedy=(SATURATED if _rounds(self.stored.network) else "")
+                + "report it; run the file itself meanwhile (netpress run)",
             )

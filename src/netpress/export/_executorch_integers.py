@@ -15,15 +15,23 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from netpress.export import _torch_integers
-from netpress.export._torch_integers import INT8, Call, rounded
+from netpress.export._torch_integers import INT8, LEVELS, SMALLEST, Call, Measured, rounded
 from netpress.export._torch_programs import with_substitutes
 from netpress.graph import GraphNetwork
 from netpress.graph import Node as Step
+from netpress.maths.ranges import on_own_range
+from netpress.maths.row_grids import row_steps
 
 ATEN = torch.ops.aten
 ADAPTIVE = {"AdaptiveMaxPool1d": 1, "AdaptiveMaxPool2d": 2, "adaptive_max_pool1d": 1, "adaptive_max_pool2d": 2}  # axes
 FORM = "ExecuTorch"
-SMALLEST = torch.finfo(torch.float32).eps  # of a step that is found while the network runs
+
+
+class _Measured(Measured):
+    """In plain arithmetic before linear layers over several axes: XNNPACK takes the rounding there and then cannot be loaded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.dim() == 2 else on_own_range(x)
 
 
 class _Largest(nn.Module):
@@ -47,6 +55,8 @@ def in_its_words(network: GraphNetwork) -> GraphNetwork:
     def instead_of(node: Step) -> nn.Module | None:
         if node.op == "fake_quantize":
             return rounded(node, INT8, FORM)
+        if node.op == "dynamic_quantize" and _before_integers(network, node):
+            return _Measured(INT8)
         return _Largest(ADAPTIVE[node.op]) if _pools_to_one(network, node) else None
 
     return with_substitutes(network, instead_of)
@@ -55,6 +65,13 @@ def in_its_words(network: GraphNetwork) -> GraphNetwork:
 def with_integers(exported: ExportedProgram) -> GraphModule | None:
     """The program's module with the integers of its weights; None where nothing is rounded."""
     return _torch_integers.with_integers(exported, INT8, _round_again)
+
+
+def _before_integers(network: GraphNetwork, node: Step) -> bool:
+    """Whether all that reads it is linear layers whose weights are on grids; ExecuTorch has no kernels for the rounding alone."""
+    place = next(k for k, other in enumerate(network.nodes, 1) if other is node)
+    readers = [network.get_submodule(r.name) if r.is_module else None for r in network.nodes if place in r.inputs]
+    return all(isinstance(r, nn.Linear) and row_steps(r.weight, LEVELS) is not None for r in readers)
 
 
 def _pools_to_one(network: GraphNetwork, node: Step) -> bool:

@@ -4,6 +4,7 @@ round          ``fake_quantize`` becomes quantize_per_tensor and, for each reade
                the backend's type
 spread         what only moves or compares values (max pooling, flatten) gives rounded values where it is given such, and may be
                given them: the layer before it then gives integers, too
+measure        ``dynamic_quantize`` becomes choose_qparams and the same pair with what that finds
 weights        rows on grids become int8 levels and a step for each row, dequantize_per_channel
 
 A layer is computed in integers where it reads a rounded value and gives one, at most an activation between. What becomes of one that
@@ -31,6 +32,7 @@ FUSED = (ATEN.relu.default, ATEN.hardtanh.default, ATEN.relu6.default)
 MOVES = (ATEN.max_pool2d.default, ATEN.flatten.using_ints, ATEN.reshape.default, ATEN.view.default)
 OPERATORS_OF_INTEGERS = "torch.ao.quantization.fx._decomposed"
 LEVELS = 127  # of weights, as many on either side
+SMALLEST = torch.finfo(torch.float32).eps  # of a step that is found while the network runs
 Call = Any  # a node of torch.fx, whose arguments have too many types to be told apart
 
 
@@ -84,6 +86,22 @@ def rounded(node: Step, kind: Kind, form: str) -> Rounded:
         raise unsupported(node, str(error), form) from error
 
 
+class Measured(nn.Module):
+    """``dynamic_quantize`` as the operators that stand for it: the same grid as `on_own_range`, but for float32's last digit."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = torch.ops.quantized_decomposed
+        dtype, low, high = self.kind
+        step, zero = q.choose_qparams.tensor(x, low, high, SMALLEST, dtype)
+        levels = q.quantize_per_tensor.tensor(x, step, zero, low, high, dtype)
+        whole: Tensor = q.dequantize_per_tensor.tensor(levels, step, zero, low, high, dtype)
+        return whole
+
+
 def exported(
     network: nn.Module, example: Tensor, batch: Any, integers: Callable[[ExportedProgram], Any]
 ) -> ExportedProgram:
@@ -113,7 +131,7 @@ def with_integers(program: ExportedProgram, kind: Kind, before_sums: Callable[[A
     module: Any = program.module()
     graph = module.graph
     rounded = [node for node in graph.nodes if _is_rounded(node)]
-    if not rounded:
+    if not rounded and not any(_is_measured(node) for node in graph.nodes):
         return None
     for node in rounded:
         _bound(graph, _spread(graph, node), kind)
@@ -121,7 +139,7 @@ def with_integers(program: ExportedProgram, kind: Kind, before_sums: Callable[[A
         if node.target in LAYERS:
             _weights(module, node, before_sums)
     for node in list(graph.nodes):
-        if _is_rounded(node):
+        if _is_rounded(node) or _is_measured(node):
             for user in list(node.users)[1:]:
                 with graph.inserting_before(user):
                     user.replace_input_with(node, graph.call_function(node.target, node.args))
@@ -178,10 +196,10 @@ def _bound(graph: Any, levels: Call, kind: Kind) -> None:
 def _weights(module: Any, layer: Call, before_sums: Callable[[Any, Call], bool]) -> None:
     """A layer's weight as int8 levels and steps, where it reads a rounded value and the backend has a kernel."""
     given, weight = layer.args[0], layer.args[1]
-    if not _is_rounded(given) or weight.op != "get_attr":
+    if not (_is_rounded(given) or _is_measured(given)) or weight.op != "get_attr":
         return
     found = row_steps(_tensor(module, weight.target), LEVELS)
-    if found is None or not (_gives_integers(layer) or before_sums(module.graph, layer)):
+    if found is None or not (_is_measured(given) or _gives_integers(layer) or before_sums(module.graph, layer)):
         return
     steps, levels = found
     held = {"levels": levels, "steps": steps, "zeros": torch.zeros(len(steps), dtype=torch.int64)}
@@ -197,6 +215,10 @@ def _weights(module: Any, layer: Call, before_sums: Callable[[Any, Call], bool])
 
 def _is_rounded(node: Any) -> bool:
     return isinstance(node, Node) and node.target == torch.ops.quantized_decomposed.dequantize_per_tensor.default
+
+
+def _is_measured(node: Any) -> bool:
+    return isinstance(node, Node) and node.target == torch.ops.quantized_decomposed.dequantize_per_tensor.tensor
 
 
 def _gives_integers(layer: Call) -> bool:

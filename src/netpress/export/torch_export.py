@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netpress.artifact import Artifact
 from netpress.errors import NetpressError
 from netpress.export._torch_integers import (
     OPERATORS_OF_INTEGERS,
     UINT8,
+    Measured,
     exported,
     known_operators,
     rounded,
     with_integers,
 )
 from netpress.export._torch_programs import exporting, first_refused, with_substitutes
-from netpress.graph import GraphNetwork
+from netpress.graph import GraphNetwork, Node
 
 SUFFIX = ".pt2"
 FORM = "torch.export"
@@ -61,10 +62,18 @@ def about(path: Path) -> dict[str, Any]:
 def _exported(network: GraphNetwork) -> torch.export.ExportedProgram:
     """The program, any batch."""
     example = torch.zeros((2, *network.input_shape), dtype=network.input_dtype)
-    sayable = with_substitutes(network, lambda node: rounded(node, UINT8, FORM) if node.op == "fake_quantize" else None)
     return exported(
-        sayable, example, torch.export.Dim("N", min=1), partial(with_integers, kind=UINT8, before_sums=_takes)
+        with_substitutes(network, _instead_of),
+        example,
+        torch.export.Dim("N", min=1),
+        partial(with_integers, kind=UINT8, before_sums=_takes),
     )
+
+
+def _instead_of(node: Node) -> nn.Module | None:
+    if node.op == "fake_quantize":
+        return rounded(node, UINT8, FORM)
+    return Measured(UINT8) if node.op == "dynamic_quantize" else None
 
 
 def _takes(graph: Any, layer: Any) -> bool:

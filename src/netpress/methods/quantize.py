@@ -12,6 +12,7 @@ from torch import nn
 from netpress.errors import ConfigError, UnknownNameError
 from netpress.graph import GraphNetwork, fold_norms, without_identities
 from netpress.maths.ranges import OBSERVERS, Observer
+from netpress.pipeline.backends import BACKENDS, lacks_vnni, wide_linear_layers
 from netpress.pipeline.constraints import Constraint, ValuesHeld
 from netpress.pipeline.integers import (
     correct_biases,
@@ -52,6 +53,10 @@ class Quantize(ValueMethod):
     ``fake_quantize`` is QuantizeLinear and DequantizeLinear of ONNX with the same scale (as float32) and zero point, to uint8 where
     quant_min is 0; biases stay float32, and are rounded to multiples of the input's scale times the row's. A node
     ``dynamic_quantize`` is DynamicQuantizeLinear; the layers behind it are MatMulInteger, their biases added in float.
+    Backends: one network of integers runs in all runtimes, and what each gains by differs in a few places, which ``backend`` sees to.
+    ``onnxruntime`` computes a convolution with integers only where what it gives is rounded, too, before a pooling as well.
+    ``openvino`` has no kernels for dynamic ranges, ``executorch`` none for linear layers over several axes: these stay in float.
+    ``onnxruntime``, ``openvino`` and ``torch-compile`` saturate on x86 processors without VNNI, see ``reduce_range``.
     Source: Jacob et al., arXiv 1712.05877; Krishnamoorthi, arXiv 1806.08342; Nagel et al., arXiv 1906.04721 (biases).
 
     Attributes:
@@ -61,31 +66,43 @@ class Quantize(ValueMethod):
         activation_bits: Of values, 2 to 8; 8 where they are dynamic.
         per_channel: Whether each row of a weight, an output channel, has a step of its own; else one for the whole weight.
         reduce_range: Weights of one bit less: on x86 processors without VNNI, sums of two products of 8 bits overflow 16 bits, and
-            saturate.
+            saturate. None: where this machine has such a processor, and the backend such kernels; ``true`` where the network is to
+            run on another machine that may have one.
         observer: How values' fixed ranges are chosen: ``mse`` (least squared error), ``minmax``, or ``percentile`` (99.99 %).
         samples: Calibration images, rounded up to whole batches of 64.
         correct: Whether biases make good what rounding adds to the mean of a channel.
         whole: Layers that stay in float, by dotted name or by the beginning of several.
         epochs: Passes of training straight through the rounding; None takes the recipe's, as does 0 with ``qat``.
         lr: Peak learning rate of that training, which has no normalisations to steady it; None takes the recipe's.
+        backend: The runtime that it is for, by its name in ``bench latency``; ``any``: what all of them take.
     """
 
     scheme: Literal["static", "qat", "dynamic", "weights"] = "static"
     bits: int = 8
     activation_bits: int = 8
     per_channel: bool = True
-    reduce_range: bool = False
+    reduce_range: bool | None = None
     observer: Observer = "mse"
     samples: int = 512
     correct: bool = True
     whole: tuple[str, ...] = ()
     epochs: int | None = 0
     lr: float | None = 0.002
+    backend: Literal["any", "onnxruntime", "openvino", "torch-compile", "executorch"] = "any"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.scheme not in SCHEMES:
             raise ConfigError("unknown scheme", got=repr(self.scheme), allowed=", ".join(SCHEMES))
+        if self.backend not in BACKENDS:
+            raise ConfigError("unknown backend", got=repr(self.backend), allowed=", ".join(BACKENDS))
+        if self.scheme == "dynamic" and not BACKENDS[self.backend].dynamic:
+            raise ConfigError(
+                f"{self.backend} computes values of dynamic ranges in float",
+                got="scheme='dynamic'",
+                allowed="static, qat, weights",
+                remedy="scheme=static, which is faster there, or scheme=weights, which is smaller only",
+            )
         if self.observer not in OBSERVERS:
             raise ConfigError("unknown observer", got=repr(self.observer), allowed=", ".join(OBSERVERS))
         for name, bits in (("bits", self.bits), ("activation_bits", self.activation_bits)):
@@ -93,7 +110,7 @@ class Quantize(ValueMethod):
                 raise ConfigError(f"{name} is out of range", got=bits, allowed="2 to 8")
         if self.scheme == "dynamic" and self.activation_bits != 8:
             raise ConfigError("dynamic values have 8 bits", got=f"activation_bits={self.activation_bits}", allowed=8)
-        if self.reduce_range and self.bits < 3:
+        if self._reduced and self.bits < 3:
             raise ConfigError("reduce_range leaves no bits", got=f"bits={self.bits}", allowed="3 to 8 bits")
         if self.samples < 1:
             raise ConfigError("samples is out of range", got=self.samples, allowed="1 or more")
@@ -112,16 +129,20 @@ class Quantize(ValueMethod):
         layers = {n for n, m in reference.named_modules() if isinstance(m, MATRICES) and id(m.weight) in held}
         rounded = copy.deepcopy(reference)
         steps = round_weights(rounded, names, self._most, per_row=self.per_channel)
-        values = 0
+        backend, values = BACKENDS[self.backend], 0
+        if not backend.wide_linear and self.scheme != "weights":
+            wide = wide_linear_layers(reference, layers, job.device)
+        else:
+            wide = set()
         if self.scheme in ("static", "qat"):
-            points = integer_points(reference, layers)
+            points = integer_points(reference, layers - wide, conv_outputs=backend.conv_outputs)
             ranges = observe(reference, job, points, self.samples) if points else {}
             rounded, values = (
                 with_rounded_values(rounded, points, ranges, self.observer, self.activation_bits),
                 len(points),
             )
         elif self.scheme == "dynamic":
-            linear = {name for name in layers if isinstance(reference.get_submodule(name), nn.Linear)}
+            linear = {name for name in layers - wide if isinstance(reference.get_submodule(name), nn.Linear)}
             rounded, values = with_measured_values(rounded, linear)
         if self.correct:
             correct_biases(reference, rounded, job, layers, self.samples)
@@ -130,6 +151,7 @@ class Quantize(ValueMethod):
         job.progress.say(
             f"{len(names)} weights on {2 * self._most + 1} levels{' a row' if self.per_channel else ''}, "
             f"{values} values on {2**self.activation_bits}"
+            + (f"; {len(wide)} linear layers read floats, as {self.backend} has no other kernels" if wide else "")
         )
         return rounded
 
@@ -140,7 +162,13 @@ class Quantize(ValueMethod):
     @property
     def _most(self) -> int:
         """The largest level."""
-        return 2 ** (self.bits - 1 - self.reduce_range) - 1
+        return 2 ** (self.bits - 1 - self._reduced) - 1
+
+    @property
+    def _reduced(self) -> bool:
+        if self.reduce_range is None:
+            return BACKENDS[self.backend].saturates and lacks_vnni()
+        return self.reduce_range
 
     def _chosen(self, network: nn.Module) -> tuple[str, ...]:
         """The weights that are rounded.

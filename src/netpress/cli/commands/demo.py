@@ -27,9 +27,11 @@ def run(
     Example: `netpress demo -o demo-out`
     """
     from netpress.compare import best_of, compare_spec, terminal_tables
+    from netpress.measure import threads_set
 
     progress = TerminalProgress(quiet=quiet)
-    with resources.as_file(resources.files("netpress.compare") / "demo.yaml") as spec:
+    # of a network this small, threads wait for each other more than they work, on a busy machine ten times as long
+    with resources.as_file(resources.files("netpress.compare") / "demo.yaml") as spec, threads_set(1):
         results = compare_spec(spec, out, device=device, progress=progress)
     best = best_of(results)
     file = out / "digits.netpress"
