@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netpress.codecs import dense
+from netpress.codecs import adaptive, dense, encode
 from netpress.dtypes import TYPES, torch_type
 from netpress.errors import FormatError
 
@@ -97,3 +97,33 @@ def test_accepts_says_no_to_sparse_and_complex() -> None:
     assert dense.accepts(torch.ones(2))
     assert not dense.accepts(torch.ones(2, dtype=torch.complex64))
     assert not dense.accepts(torch.eye(2).to_sparse())
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3, 3), (9000,), (3, 3000), (4096, 3)])
+def test_values_of_a_kind_each_are_not_tried_with_the_adaptive_coder(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.randn(shape)
+    payload, whole = adaptive.encode(weight), dense.encode(weight)
+    assert len(payload) > len(whole)
+    assert dense.spares(weight) == ("adaptive",)
+    monkeypatch.setattr(adaptive, "encode", None)
+    assert encode(weight)[1] == whole
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(9000.0),  # in order
+        torch.arange(9000.0).reshape(90, 100).T.contiguous(),
+        torch.randn(64, 100),  # its bits lie in few places, and what is left may do
+        torch.randn(100, 100).round(decimals=2),
+        torch.randn(300),
+        torch.randn(300, 300),  # too many values for that coder
+        torch.arange(9000, dtype=torch.int64),
+    ],
+)
+def test_where_the_adaptive_coder_may_store_less_it_is_tried(tensor: torch.Tensor) -> None:
+    smaller = adaptive.accepts(tensor) and len(adaptive.encode(tensor)) < tensor.nbytes
+    if smaller or not adaptive.accepts(tensor) or tensor.numel() < dense.SAMPLE:
+        assert dense.spares(tensor) == ()

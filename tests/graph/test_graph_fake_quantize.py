@@ -51,6 +51,22 @@ def test_by_hand_with_its_gradient() -> None:
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 
+def test_without_gradients_it_is_torchs_own_to_the_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for scale, zero, low, high in (
+        (0.1, 2, 0, 15), (0.0237, 117, 0, 255), (3e-5, 0, -128, 127), (7.0, -5, -8, 7), (1e-30, 0, 0, 255), (0.3, 200, -999, 999)
+    ):  # fmt: skip
+        ties = 0.5 * torch.arange(-1500, 1500)
+        x = scale * torch.cat(
+            [ties, 300 * torch.randn(3000, generator=generator), torch.tensor([0.0, -0.0, 1e6, -1e6])]
+        )
+        wanted = torch.fake_quantize_per_tensor_affine(x, scale, zero, low, high)
+        given = FUNCTIONS["fake_quantize"].call(x, scale, zero, low, high)
+        assert torch.equal(given.view(torch.int32), wanted.view(torch.int32))
+    infinite = FUNCTIONS["fake_quantize"].call(torch.tensor([torch.inf, -torch.inf]), 0.1, 2, 0, 15)
+    torch.testing.assert_close(infinite, torch.tensor([1.3, -0.2]))
+
+
 def test_channels_are_followed_through_it() -> None:
     x = torch.rand(2, 1, 8, 8)
     channels = Channels(trace(Rounded().eval(), x))

@@ -158,6 +158,7 @@ def test_what_can_be_checked_is_checked_first(network, data, quick, tmp_path: Pa
     refused(UnknownNameError, "unknown data set; got: 'digts'", source="digts")
     refused(UnknownNameError, "unknown device; got: 'cdua'.*did you mean 'cuda'", device="cdua")
     refused(UnknownNameError, "unknown budget metric", budget="flops=3%")
+    refused(ConfigError, r"the network is no module; got: str 'a.netpress'.*artifact\.read", net="a.netpress")
     refused(ConfigError, "seed is not a seed; got: -1", seed=-1)
     refused(
         DataError, r"the network cannot take the inputs of 'toy'; got: a batch of shape \(2, 1, 8, 8\)", net=TwoInputs()

@@ -147,6 +147,11 @@ def open(payload: memoryview, dtype: AnyType, shape: tuple[int, ...]) -> Adaptiv
     return AdaptiveCoded(rows, columns, view, palette, scan, stream)
 
 
+def takes_more(symbols: NDArray[np.uint16], palette: Palette, most: int) -> bool:
+    """Whether the stream of these symbols, some of a tensor's, is longer than so many bytes."""
+    return adaptive.encode(symbols, adaptive.scan_of(symbols.shape), *_range(palette), most) is None
+
+
 def _range(palette: Palette) -> tuple[int, int]:
     """Least and greatest level: zero is among them, even where no value is zero."""
     low = -min(palette.origin, len(palette) - 1)

@@ -12,12 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netpress.codecs import _palette, adaptive
 from netpress.codecs._tensors import UNSIGNED, AnyType, Tensor, is_plain, is_type, patterns_of, tensor_of
 from netpress.errors import FormatError
 
 CODE = 0
 
+SAMPLE = 4096  # symbols, along the rows and across them
+ONE_OF_A_KIND = 0.9  # of all values, to be asked
+LATER = 0.95  # of what a sample's symbol takes, the least that one takes later, when the coder has learned
+
 accepts = is_plain
+
+
+def spares(tensor: Tensor) -> tuple[str, ...]:
+    """`adaptive`, where nearly every value is one of a kind, and its palette and what samples of the stream take are longer."""
+    found = _palette.symbols_of(tensor)
+    if found is None or len(found[1]) <= SAMPLE or len(found[0]) < ONE_OF_A_KIND * len(found[1]):
+        return ()
+    palette, symbols = found
+    a_symbol = (tensor.nbytes - len(_palette.pack(palette))) / len(symbols)  # bytes that are left for it
+    most = max(0, int(SAMPLE * a_symbol / LATER))
+    across = symbols.reshape(len(tensor), -1).T[: 1 + SAMPLE // len(tensor)].reshape(-1)
+    ways = (symbols[:SAMPLE], np.ascontiguousarray(across[:SAMPLE]))
+    return ("adaptive",) if all(adaptive.takes_more(way, palette, most) for way in ways) else ()
 
 
 def encode(tensor: Tensor) -> bytes:

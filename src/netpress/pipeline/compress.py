@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from netpress import artifact
+from netpress.artifact.disk import read_file, write_file
 from netpress.data import Data, Preprocess, Split
 from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality
@@ -179,7 +180,8 @@ def compress(
             codec=codec,
             minutes=0.0,
         )
-        result = _weighed(result, teacher, scratch / "result.netpress", latency=latency or wants_latency)
+        weighed = scratch / "result.netpress"
+        result = _weighed(result, teacher, weighed, latency=latency or wants_latency)
         values = {"bytes": result.after.size_bytes, "latency_ms": (result.after.latency_ms or {}).get("median")}
         check(
             job.bounds,
@@ -187,7 +189,7 @@ def compress(
             remedy="allow more, or cut earlier",
         )
         if out is not None:  # only now: what misses its budget must not take the place of a file that was there
-            result.save(out)
+            write_file(out, [read_file(weighed)])  # the bytes that `save` would write again
     return dataclasses.replace(
         result, minutes=(time.monotonic() - began) / 60, file=Path(out) if out is not None else None
     )

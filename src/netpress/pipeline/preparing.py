@@ -77,6 +77,13 @@ def prepared(
     check_data(data)
     device = pick_device(device)
     preprocess = preprocess or data.preprocess
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            "the network is no module",
+            got=f"{type(network).__name__} {str(network)[:60]!r}",
+            allowed="a torch.nn.Module",
+            remedy="of a file, netpress.artifact.read(FILE).network, and its preprocess by Preprocess.from_dict",
+        )
     check_finite(network)
     _check_labels(recipe, data)
     fit, held = data.train.hold_out(recipe.hold_out, seed=0)
