@@ -14,9 +14,9 @@ from netpress.data import Preprocess, Split
 from netpress.graph import GraphNetwork, trace
 from netpress.graph.operators import dynamic_quantize
 from netpress.maths.row_grids import row_steps
+from netpress.pipeline.integer_points import integer_points
 from netpress.pipeline.integers import (
     correct_biases,
-    integer_points,
     observe,
     round_weights,
     train_on_grids,

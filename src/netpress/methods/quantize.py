@@ -14,9 +14,9 @@ from netpress.graph import GraphNetwork, fold_norms, without_identities
 from netpress.maths.ranges import OBSERVERS, Observer
 from netpress.pipeline.backends import BACKENDS, lacks_vnni, wide_linear_layers
 from netpress.pipeline.constraints import Constraint, ValuesHeld
+from netpress.pipeline.integer_points import integer_points
 from netpress.pipeline.integers import (
     correct_biases,
-    integer_points,
     observe,
     round_weights,
     train_on_grids,

@@ -20,7 +20,7 @@ from netpress.graph import GraphNetwork, count, trace
 from netpress.measure import Cost, Quality, cost, quality
 from netpress.measure import latency as measure_latency
 from netpress.pipeline.budget import Budget, check
-from netpress.pipeline.integers import MEASURED, ROUNDED
+from netpress.pipeline.integer_points import MEASURED, ROUNDED
 from netpress.pipeline.job import Job
 from netpress.pipeline.method import Method, method_name
 from netpress.pipeline.narrowing import without_gain
