@@ -248,6 +248,7 @@ def test_weights_have_a_bit_less_where_sums_would_saturate(monkeypatch: pytest.M
     monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda: True)
     assert [most(backend=name) for name in ("any", "executorch", "openvino")] == [63, 127, 63]
     assert most(backend="openvino", reduce_range=False) == 127
+    assert (most(scheme="weights"), most(activation_bits=7)) == (127, 127)  # two products fit
     monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda: False)
     assert most(backend="openvino") == 127
 

@@ -175,7 +175,9 @@ def _fake_quantize(
     if input.is_meta:  # torch has no kernel for shapes alone
         return torch.empty_like(input)
     low, high = quant_min - zero_point, quant_max - zero_point
-    followed = has_torch_function_unary(input) or (input.requires_grad and torch.is_grad_enabled())
+    followed = (
+        has_torch_function_unary(input) or torch.jit.is_tracing() or (input.requires_grad and torch.is_grad_enabled())
+    )
     if followed or not input.is_cpu or input.dtype is not torch.float32 or max(-low, high) > _WHOLE:
         return torch.fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
     # the same to the bit in a quarter of the time: torch's own goes number by number, and keeps what a gradient needs

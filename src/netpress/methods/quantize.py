@@ -66,8 +66,8 @@ class Quantize(ValueMethod):
         activation_bits: Of values, 2 to 8; 8 where they are dynamic.
         per_channel: Whether each row of a weight, an output channel, has a step of its own; else one for the whole weight.
         reduce_range: Weights of one bit less: on x86 processors without VNNI, sums of two products of 8 bits overflow 16 bits, and
-            saturate. None: where this machine has such a processor, and the backend such kernels; ``true`` where the network is to
-            run on another machine that may have one.
+            saturate. None: where that may be, 8 bits on either side, on such a processor as this machine's, with such kernels as the
+            backend's; ``true`` where the network is to run on another machine that may have one.
         observer: How values' fixed ranges are chosen: ``mse`` (least squared error), ``minmax``, or ``percentile`` (99.99 %).
         samples: Calibration images, rounded up to whole batches of 64.
         correct: Whether biases make good what rounding adds to the mean of a channel.
@@ -110,7 +110,7 @@ class Quantize(ValueMethod):
                 raise ConfigError(f"{name} is out of range", got=bits, allowed="2 to 8")
         if self.scheme == "dynamic" and self.activation_bits != 8:
             raise ConfigError("dynamic values have 8 bits", got=f"activation_bits={self.activation_bits}", allowed=8)
-        if self._reduced and self.bits < 3:
+        if self.reduce_range and self.bits < 3:
             raise ConfigError("reduce_range leaves no bits", got=f"bits={self.bits}", allowed="3 to 8 bits")
         if self.samples < 1:
             raise ConfigError("samples is out of range", got=self.samples, allowed="1 or more")
@@ -130,10 +130,8 @@ class Quantize(ValueMethod):
         rounded = copy.deepcopy(reference)
         steps = round_weights(rounded, names, self._most, per_row=self.per_channel)
         backend, values = BACKENDS[self.backend], 0
-        if not backend.wide_linear and self.scheme != "weights":
-            wide = wide_linear_layers(reference, layers, job.device)
-        else:
-            wide = set()
+        rounds = self.scheme != "weights"
+        wide = wide_linear_layers(reference, layers, job.device) if rounds and not backend.wide_linear else set()
         if self.scheme in ("static", "qat"):
             points = integer_points(reference, layers - wide, conv_outputs=backend.conv_outputs)
             ranges = observe(reference, job, points, self.samples) if points else {}
@@ -166,9 +164,10 @@ class Quantize(ValueMethod):
 
     @property
     def _reduced(self) -> bool:
-        if self.reduce_range is None:
-            return BACKENDS[self.backend].saturates and lacks_vnni()
-        return self.reduce_range
+        if self.reduce_range is not None:
+            return self.reduce_range
+        summed = self.scheme != "weights" and self.bits == self.activation_bits == 8  # of fewer bits, two products fit
+        return summed and BACKENDS[self.backend].saturates and lacks_vnni()
 
     def _chosen(self, network: nn.Module) -> tuple[str, ...]:
         """The weights that are rounded.
