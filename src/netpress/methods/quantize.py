@@ -131,7 +131,7 @@ class Quantize(ValueMethod):
         steps = round_weights(rounded, names, self._most, per_row=self.per_channel)
         backend, values = BACKENDS[self.backend], 0
         rounds = self.scheme != "weights"
-        wide = wide_linear_layers(reference, layers, job.device) if rounds and not backend.wide_linear else set()
+        wide = wide_linear_layers(reference, layers) if rounds and not backend.wide_linear else set()
         if self.scheme in ("static", "qat"):
             points = integer_points(reference, layers - wide, conv_outputs=backend.conv_outputs)
             ranges = observe(reference, job, points, self.samples) if points else {}

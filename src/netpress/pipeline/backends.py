@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from netpress.graph import GraphNetwork
+from netpress.graph.shapes import infer_values
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,8 @@ def lacks_vnni() -> bool:
     return x86 and not any(found.get(name, False) for name in ("avx512_vnni", "avx_vnni"))
 
 
-@torch.no_grad()
-def wide_linear_layers(network: GraphNetwork, layers: Collection[str], device: torch.device) -> set[str]:
-    """Those of the layers that are linear and read (N, ..., features); the network runs once, on zeros."""
-    axes = {0: 1 + len(network.input_shape)}
-
-    def watch(k: int, value: Any) -> None:
-        axes[k + 1] = value.dim() if isinstance(value, Tensor) else 0
-
-    network.run(torch.zeros((1, *network.input_shape), dtype=network.input_dtype, device=device), watch)
+def wide_linear_layers(network: GraphNetwork, layers: Collection[str]) -> set[str]:
+    """Those of the layers that are linear and read (N, ..., features)."""
+    values = infer_values(network)
     linear = {name for name in layers if isinstance(network.get_submodule(name), nn.Linear)}
-    return {n.name for n in network.nodes if n.is_module and n.name in linear and axes[n.inputs[0]] > 2}
+    return {n.name for n in network.nodes if n.is_module and n.name in linear and values[n.inputs[0]].dim() > 2}
