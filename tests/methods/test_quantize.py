@@ -23,6 +23,7 @@ from netpress.methods.magnitude import Magnitude
 from netpress.methods.prune import Prune
 from netpress.methods.quantize import Quantize
 from netpress.pipeline import Recipe, Result, compress
+from netpress.progress import SilentProgress
 from netpress.training import TrainingPlan
 
 
@@ -238,6 +239,23 @@ def test_linear_layers_over_several_axes_read_floats_for_executorch(scheme: str)
         assert len(levels_of(small)) == 2
         rounded[backend] = sum(node.op in ("fake_quantize", "dynamic_quantize") for node in small.nodes)
     assert rounded == {"any": 2, "executorch": 1}
+
+
+def test_a_bit_less_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Said(SilentProgress):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    told = {}
+    for lacks in (True, False):
+        monkeypatch.setattr("netpress.methods.quantize.lacks_vnni", lambda lacks=lacks: lacks)
+        progress = Said()
+        made(plain_network(), Quantize(), progress=progress)
+        told[lacks] = any("127 levels" in line and "one bit less" in line for line in progress.lines)
+    assert told == {True: True, False: False}
 
 
 def test_weights_have_a_bit_less_where_sums_would_saturate(monkeypatch: pytest.MonkeyPatch) -> None:

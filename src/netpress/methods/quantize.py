@@ -149,6 +149,11 @@ class Quantize(ValueMethod):
         job.progress.say(
             f"{len(names)} weights on {2 * self._most + 1} levels{' a row' if self.per_channel else ''}, "
             f"{values} values on {2**self.activation_bits}"
+            + (
+                "; one bit less, as sums saturate on this processor"
+                if self._reduced and self.reduce_range is None
+                else ""
+            )
             + (f"; {len(wide)} linear layers read floats, as {self.backend} has no other kernels" if wide else "")
         )
         return rounded
