@@ -130,15 +130,12 @@ class Quantize(ValueMethod):
         rounded = copy.deepcopy(reference)
         steps = round_weights(rounded, names, self._most, per_row=self.per_channel)
         backend, values = BACKENDS[self.backend], 0
-        rounds = self.scheme != "weights"
-        wide = wide_linear_layers(reference, layers) if rounds and not backend.wide_linear else set()
+        wide = set() if backend.wide_linear or self.scheme == "weights" else wide_linear_layers(reference, layers)
         if self.scheme in ("static", "qat"):
             points = integer_points(reference, layers - wide, conv_outputs=backend.conv_outputs)
             ranges = observe(reference, job, points, self.samples) if points else {}
-            rounded, values = (
-                with_rounded_values(rounded, points, ranges, self.observer, self.activation_bits),
-                len(points),
-            )
+            rounded = with_rounded_values(rounded, points, ranges, self.observer, self.activation_bits)
+            values = len(points)
         elif self.scheme == "dynamic":
             linear = {name for name in layers - wide if isinstance(reference.get_submodule(name), nn.Linear)}
             rounded, values = with_measured_values(rounded, linear)
@@ -146,16 +143,13 @@ class Quantize(ValueMethod):
             correct_biases(reference, rounded, job, layers, self.samples)
         free = {name: reference.get_parameter(name) for name in names}
         train_on_grids(rounded, job, free, steps, self._most, epochs=epochs, lr=self.lr)
-        job.progress.say(
-            f"{len(names)} weights on {2 * self._most + 1} levels{' a row' if self.per_channel else ''}, "
-            f"{values} values on {2**self.activation_bits}"
-            + (
-                "; one bit less, as sums saturate on this processor"
-                if self._reduced and self.reduce_range is None
-                else ""
-            )
-            + (f"; {len(wide)} linear layers read floats, as {self.backend} has no other kernels" if wide else "")
-        )
+        told = f"{len(names)} weights on {2 * self._most + 1} levels{' a row' if self.per_channel else ''}"
+        if self._reduced and self.reduce_range is None:
+            told += " (one bit less, as sums saturate on this processor)"
+        told += f", {values} values on {2**self.activation_bits}"
+        if wide:
+            told += f"; {len(wide)} linear layers read floats, as {self.backend} has no other kernels"
+        job.progress.say(told)
         return rounded
 
     def constraints(self, network: GraphNetwork) -> tuple[Constraint, ...]:

@@ -136,11 +136,10 @@ def round_moved(b: Builder) -> None:
         moved = False
         while (step := made.get(name)) is not None and step.op in MOVES and (step.op != "Pad" or _pads_zeros(b, step)):
             name, moved = step.inputs[0], True
-        if (
-            not moved or step is None or step.op != "DequantizeLinear" or step.attributes
-        ):  # an axis: a step a row, not one for all
-            return None
-        return step
+        of_one_step = (
+            step is not None and step.op == "DequantizeLinear" and not step.attributes
+        )  # an axis: a step a row
+        return step if moved and of_one_step else None
 
     steps: list[Step] = []
     for step in b.steps:
